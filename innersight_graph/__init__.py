@@ -1,0 +1,35 @@
+"""Open up trained PyTorch models with graph analysis.
+
+A model becomes a layered, signed NetworkX graph of neurons (`neuron_graph`), its neurons are grouped into communities
+(`em_communities` and the classic methods), and every partition is scored on the live model (`evaluate`).
+Names are imported when they are first used: importing this package imports neither torch nor networkx.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public name -> module that defines it, in the order of the imports (see the README's map of the package).
+_HOMES = {
+    "innersight_graph.errors": (
+        "GraphSchemaError", "InnerSightError", "InputError", "MissingExtraError", "TraceError", "UnsupportedLayerError",
+    ),
+    "innersight_graph.graph.layered": ("Layer", "LayeredDiGraph", "Neuron"),
+}  # fmt: skip
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = ["__version__", *sorted(_HOME_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
