@@ -18,6 +18,10 @@ _HOMES = {
         "GraphSchemaError", "InnerSightError", "InputError", "MissingExtraError", "TraceError", "UnsupportedLayerError",
     ),
     "innersight_graph.graph.layered": ("Layer", "LayeredDiGraph", "Neuron"),
+    "innersight_graph.statistics": (
+        "auc", "benjamini_hochberg", "bootstrap_interval", "holm", "matched_label_draws", "max_statistic", "mcnemar",
+        "minimum_detectable_effect", "paired_difference_interval", "rank_sum", "seed_variance", "wilson_interval",
+    ),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]
