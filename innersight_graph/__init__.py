@@ -22,6 +22,9 @@ _HOMES = {
         "auc", "benjamini_hochberg", "bootstrap_interval", "holm", "matched_label_draws", "max_statistic", "mcnemar",
         "minimum_detectable_effect", "paired_difference_interval", "rank_sum", "seed_variance", "wilson_interval",
     ),
+    "innersight_graph.data": (
+        "ImageData", "Split", "load_afhq", "load_digits", "load_image_folder", "load_mnist", "make_faces",
+    ),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]
