@@ -1,0 +1,198 @@
+"""From a layer's weight matrices to blocks: how weights become channels, their null, and draws from that null.
+
+`signed_profile` reads sparse signs, `graded_profile` levels of |w| times sign (Poisson channels with degrees of their own),
+`scored_profile` signed normal scores (Gaussian). All three see weights only up to a positive factor for each row and
+column, wherever the weights are not signs alone: rescaling ReLU neurons cannot move a partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innersight_graph.detection._blockmodel.degrees import row_degrees, row_locations
+from innersight_graph.detection._blockmodel.expectation import Expectation, Floats, Product, signed_expectation
+from innersight_graph.detection._blockmodel.gaussian import GaussianBlock
+from innersight_graph.detection._blockmodel.poisson import PoissonBlock
+from innersight_graph.detection._blockmodel.variational import Block
+
+LARGE = 16_000_000
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Standardised residuals of one block: of the difference of the signs, and of their total."""
+
+    difference: Floats
+    total: Floats
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the algorithms see of a layer."""
+
+    blocks: list[Block]
+    pairs: list[Pair]
+    degrees: Floats  # (n_rows,) relative to their mean
+    draw: Callable[[np.random.Generator], list[Pair]]  # residuals of one null copy
+    rows: tuple[str, ...]  # the row degrees kept in each block
+
+
+def equalised(W: Floats, *, rounds: int = 200, tol: float = 1e-10) -> Floats:
+    """|W| with every non-empty row and column divided to a mean of one, by alternating (iterative proportional fitting)."""
+    A = np.abs(W).astype(float)
+    for _ in range(rounds):
+        rows = A.mean(axis=1, keepdims=True)
+        A /= np.where(rows > 0, rows, 1.0)
+        columns = A.mean(axis=0, keepdims=True)
+        A /= np.where(columns > 0, columns, 1.0)
+        if float(np.abs(A.mean(axis=1)[rows[:, 0] > 0] - 1).max(initial=0.0)) < tol:
+            break
+    return A
+
+
+def normal_scores(magnitude: Floats) -> Floats:
+    """Half-normal quantiles of the ranks of |w| over the block; ties share their mean rank, zeros score zero."""
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    ranks = rankdata(magnitude, axis=None).reshape(magnitude.shape)
+    scores: Floats = ndtri(0.5 + 0.5 * (ranks - 0.5) / magnitude.size)
+    return np.where(magnitude > 0, scores, 0.0)
+
+
+def sign_codes(W: Floats) -> NDArray[np.int8]:
+    """1 for a positive, 2 for a negative, 0 for an absent connection."""
+    codes = np.zeros(W.shape, dtype=np.int8)
+    codes[W > 0] = 1
+    codes[W < 0] = 2
+    return codes
+
+
+def level_codes(W: Floats, n_levels: int) -> NDArray[np.int8]:
+    """Levels of the equalised |w|, each holding half of what is left above it, times sign: 2·level − 1 (+), 2·level (−)."""
+    magnitude = equalised(W)
+    cuts = np.quantile(magnitude, 1 - 0.5 ** np.arange(1, n_levels + 1))
+    cuts = np.unique(np.maximum(cuts, np.nextafter(0.0, 1.0)))
+    level = (magnitude[:, :, None] > cuts).sum(axis=2) if W.size < LARGE else np.searchsorted(cuts, magnitude)
+    codes: NDArray[np.int8] = np.where(level > 0, 2 * level - (W > 0), 0).astype(np.int8)
+    return codes
+
+
+def signed_profile(codes: list[NDArray[np.int8]], *, degree: str = "auto") -> Profile:
+    """Blocks of signs: 1 a positive, 2 a negative connection."""
+    margins = [_sign_degrees(c) for c in codes]
+    kept = tuple(row_degrees(*rows) if degree == "auto" else degree for rows, _ in margins)
+    nulls = [signed_expectation(r, c, rows=k, dtype=_dtype(x)) for (r, c), k, x in zip(margins, kept, codes, strict=True)]
+    blocks: list[Block] = [
+        PoissonBlock(x, 2, null, dtype=_dtype(x)) for x, (null, _) in zip(codes, nulls, strict=True)
+    ]
+    pairs = [_sign_residuals(x, null) for x, (null, _) in zip(codes, nulls, strict=True)]
+    total = sum((rows.sum(axis=0) for rows, _ in margins), np.zeros(codes[0].shape[0]))
+
+    def draw(rng: np.random.Generator) -> list[Pair]:
+        copies = []
+        for (null, start), rows in zip(nulls, kept, strict=True):
+            E = null.dense()
+            u = rng.random(E.shape[1:])
+            drawn = np.where(u < E[0], 1, np.where(u < E[0] + E[1], 2, 0)).astype(np.int8)
+            refitted, _ = signed_expectation(*_sign_degrees(drawn), rows=rows, rounds=6, start=start)
+            copies.append(_sign_residuals(drawn, refitted))
+        return copies
+
+    return Profile(blocks, pairs, total / max(float(total.mean()), 1e-300), draw, kept)
+
+
+def graded_profile(weights: list[Floats], *, n_levels: int = 6) -> Profile:
+    """Blocks of levels of |w| times sign; every level keeps its own row and column degrees."""
+    codes = [level_codes(W, n_levels) for W in weights]
+    blocks: list[Block] = [_graded_block(c) for c in codes]
+    return _weighted_profile(weights, blocks, ("level",) * len(weights))
+
+
+def scored_profile(weights: list[Floats], *, degree: str = "auto") -> Profile:
+    """Blocks of signed normal scores, each column centred, rows too where their locations vary continuously."""
+    scored = [standard_scores(W, degree=degree) for W in weights]
+    blocks: list[Block] = [GaussianBlock(g) for g, _ in scored]
+    return _weighted_profile(weights, blocks, tuple(rows for _, rows in scored))
+
+
+def standard_scores(W: Floats, *, degree: str = "auto") -> tuple[Floats, str]:
+    """Signed normal scores of W with unit mean square in rows and columns, and the row degrees that were kept."""
+    g = np.sign(W) * normal_scores(equalised(W))
+    g = g - g.mean(axis=0)
+    rows = row_locations(g.mean(axis=1), float(g.std() / np.sqrt(g.shape[1]))) if degree == "auto" else degree
+    for _ in range(4):
+        if rows == "sign":
+            g = g - g.mean(axis=1, keepdims=True)
+        g = g - g.mean(axis=0)
+        g = _unit(_unit(g, axis=1), axis=0)
+    return g, rows
+
+
+def _unit(g: Floats, axis: int) -> Floats:
+    size = np.sqrt((g**2).mean(axis=axis, keepdims=True))
+    scaled: Floats = g / np.where(size > 0, size, 1.0)
+    return scaled
+
+
+def _weighted_profile(weights: list[Floats], blocks: list[Block], rows: tuple[str, ...]) -> Profile:
+    degrees = np.ones(weights[0].shape[0])
+    scaled = [np.sign(W) * equalised(W) for W in weights]
+
+    def draw(rng: np.random.Generator) -> list[Pair]:
+        return [_score_residuals(rng.permutation(W.ravel()).reshape(W.shape)) for W in scaled]
+
+    return Profile(blocks, [_score_residuals(W) for W in scaled], degrees, draw, rows)
+
+
+def _dtype(codes: NDArray[np.int8]) -> type[np.floating]:
+    return np.float32 if codes.size > LARGE else np.float64
+
+
+def _sign_degrees(codes: NDArray[np.int8]) -> tuple[Floats, Floats]:
+    rows = np.stack([np.count_nonzero(codes == s, axis=1) for s in (1, 2)]).astype(float)
+    columns = np.stack([np.count_nonzero(codes == s, axis=0) for s in (1, 2)]).astype(float)
+    return rows, columns
+
+
+def _sign_residuals(codes: NDArray[np.int8], null: Expectation) -> Pair:
+    """S = ((A⁺ − A⁻) − (E⁺ − E⁻)) / d and T = ((A⁺ + A⁻) − p) / d with d = √(max(p, ¼ mean p) · F)."""
+    E = null.dense()
+    p = E[0] + E[1]
+    d = np.sqrt(np.maximum(p, 0.25 * max(float(p.mean()), 1e-12)) * codes.shape[1])
+    total = ((codes > 0) - p) / d
+    if not (codes == 2).any():
+        return Pair(total, total)
+    difference = ((codes == 1).astype(p.dtype) - (codes == 2) - (E[0] - E[1])) / d
+    return Pair(difference, total)
+
+
+def _score_residuals(W: Floats) -> Pair:
+    """Signed and squared normal scores, centred by rows and columns, over their standard deviation times √F."""
+    magnitude = normal_scores(equalised(W))
+    return Pair(_standardised(np.sign(W) * magnitude), _standardised(magnitude**2))
+
+
+def _standardised(X: Floats) -> Floats:
+    X = X - X.mean(axis=1, keepdims=True)
+    X = X - X.mean(axis=0)
+    return X / (max(float(X.std()), 1e-12) * np.sqrt(X.shape[1]))
+
+
+def _graded_block(codes: NDArray[np.int8]) -> PoissonBlock:
+    channels = int(codes.max(initial=0))
+    channels += channels % 2
+    channels = max(channels, 2)
+    rows = np.stack([np.count_nonzero(codes == s + 1, axis=1) for s in range(channels)]).astype(float)
+    columns = np.stack([np.count_nonzero(codes == s + 1, axis=0) for s in range(channels)]).astype(float)
+    by_level = columns[0::2] + columns[1::2]
+    level_rows = rows[0::2] + rows[1::2]
+    positive = columns[0::2].sum(axis=0) / np.maximum(by_level.sum(axis=0), 1e-300)
+    share = np.tile(np.stack([positive, 1 - positive]), (channels // 2, 1))
+    total = np.sqrt(np.maximum(level_rows.sum(axis=1, keepdims=True), 1.0))
+    null = Product(np.repeat(level_rows / total, 2, axis=0), share * np.repeat(by_level / total, 2, axis=0))
+    return PoissonBlock(codes, channels, null, dtype=_dtype(codes))
