@@ -18,6 +18,13 @@ _HOMES = {
         "GraphSchemaError", "InnerSightError", "InputError", "MissingExtraError", "TraceError", "UnsupportedLayerError",
     ),
     "innersight_graph.graph.layered": ("Layer", "LayeredDiGraph", "Neuron"),
+    "innersight_graph.graph.interchange": ("as_layered",),
+    "innersight_graph.graph.gauge": ("balance",),
+    "innersight_graph.graph.profiles": ("SignedProfile", "binarize", "project_layer"),
+    "innersight_graph.partition": ("Agreement", "Partition", "agreement", "align", "as_partition"),
+    "innersight_graph.detection": ("detect",),
+    "innersight_graph.detection.louvain": ("louvain_communities",),
+    "innersight_graph.detection.leiden": ("leiden_communities",),
     "innersight_graph.statistics": (
         "auc", "benjamini_hochberg", "bootstrap_interval", "holm", "matched_label_draws", "max_statistic", "mcnemar",
         "minimum_detectable_effect", "paired_difference_interval", "rank_sum", "seed_variance", "wilson_interval",

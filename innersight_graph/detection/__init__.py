@@ -1,0 +1,71 @@
+"""Community detectors, one file per method: ``detection/<name>.py`` defines ``<name>_communities`` and `detect` finds it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+from innersight_graph.errors import InputError
+from innersight_graph.partition import Partition, as_partition
+
+__all__ = ["detect", "methods"]
+
+
+def methods() -> tuple[str, ...]:
+    """Return the names of the methods `detect` knows: the public files of this package that define a detector.
+
+    Examples
+    --------
+    >>> "louvain" in methods()
+    True
+    """
+    return tuple(sorted(name for _, name, _ in pkgutil.iter_modules(__path__) if not name.startswith("_") and _find(name)))
+
+
+def detect(G: Any, method: str | Callable[..., Any] = "em", **options: Any) -> Partition:
+    """Detect communities by the name of a method.
+
+    Parameters
+    ----------
+    G : LayeredDiGraph or networkx graph
+    method : str or callable, default "em"
+        A name among `methods`, or a function ``f(G, **options)`` that returns a `Partition` or sets of nodes.
+    **options
+        Passed on; every method takes ``layers=None`` and ``seed=None``.
+
+    Returns
+    -------
+    Partition
+
+    Raises
+    ------
+    InputError
+        No such method.
+
+    Examples
+    --------
+    >>> import networkx as nx
+    >>> [sorted(c) for c in detect(nx.barbell_graph(3, 0), "louvain", scope="graph", seed=0)]
+    [[0, 1, 2], [3, 4, 5]]
+    """
+    if callable(method):
+        return as_partition(G, method(G, **options))
+    detector = _find(method) if method.isidentifier() and not method.startswith("_") else None
+    if detector is None:
+        raise InputError(f"There is no method {method!r}. Use one of {', '.join(methods())}, or pass a function.")
+    found: Partition = detector(G, **options)
+    return found
+
+
+def _find(method: str) -> Callable[..., Any] | None:
+    """Return the detector of a file of this package, or None where there is no such file or it defines none."""
+    name = f"{__name__}.{method}"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            return None
+        raise
+    return getattr(module, f"{method}_communities", None)

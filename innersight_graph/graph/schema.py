@@ -1,0 +1,116 @@
+"""What a layered signed graph must satisfy, checked once where arrays enter; the message names what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from innersight_graph.errors import GraphSchemaError
+from innersight_graph.graph.blocks import Block, DenseBlock, SparseBlock
+from innersight_graph.graph.neuron import Layer
+
+__all__ = ["check_arrays", "check_connections", "check_layers", "layers_from_json", "layers_to_json"]
+
+RESERVED = ("layer", "index", "subset", "kind")
+
+
+def check_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Return the layers in order of depth; their names must differ and their widths be positive."""
+    ordered = sorted(layers, key=lambda layer: layer.depth)
+    names = [layer.name for layer in ordered]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise GraphSchemaError(f"Two layers are named {twice[0]!r}. Give every layer a name of its own.")
+    for layer in ordered:
+        if layer.width < 1:
+            raise GraphSchemaError(f"Layer {layer.name!r} has width {layer.width}. A layer needs at least one neuron; leave it out.")
+    return tuple(ordered)
+
+
+def check_connections(
+    layers: Sequence[Layer], connections: Mapping[tuple[str, str], Any], kinds: Mapping[tuple[str, str], str], *, keep_order: bool = False
+) -> dict[tuple[str, str], Block]:
+    """Return one block per connection, in the order of the layers, after checking names, shapes, values and kinds."""
+    position = {layer.name: number for number, layer in enumerate(layers)}
+    width = {layer.name: layer.width for layer in layers}
+    for pair in [*connections, *kinds]:
+        missing = [name for name in pair if name not in position]
+        if missing:
+            raise GraphSchemaError(f"Connection {pair} names the layer {missing[0]!r}, which is not among {list(position)}.")
+    blocks: dict[tuple[str, str], Block] = {}
+    for pair in sorted(connections, key=lambda pair: (position[pair[0]], position[pair[1]])):
+        kind = kinds.get(pair, "value")
+        if kind not in ("value", "gate"):
+            raise GraphSchemaError(f"Connection {pair} has kind {kind!r}. Use 'value', or 'gate' where it multiplies.")
+        blocks[pair] = _block(pair, connections[pair], (width[pair[0]], width[pair[1]]), kind, keep_order)
+    return blocks
+
+
+def _block(pair: tuple[str, str], weights: Any, shape: tuple[int, int], kind: str, keep_order: bool) -> Block:
+    dense = not sparse.issparse(weights)
+    try:
+        array = np.asarray(weights, dtype=np.float32) if dense else sparse.csr_array(weights, dtype=np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise GraphSchemaError(f"The weights of {pair} are not an array of numbers ({error}). Give a float array.") from error
+    if array.shape != shape:
+        raise GraphSchemaError(
+            f"The weights of {pair} have shape {array.shape}; the widths of the two layers ask for {shape}. "
+            "Rows are sources and columns are targets: a torch Linear's weight must be transposed."
+        )
+    values = array if dense else array.data
+    # One pass and no mask: a sum in float64 cannot overflow from float32, so it is finite exactly if every weight is.
+    if not np.isfinite(np.sum(values, dtype=np.float64)):
+        raise GraphSchemaError(
+            f"The weights of {pair} contain NaN or infinite values ({np.count_nonzero(~np.isfinite(values))} of them). "
+            "Train the model again or repair its weights before making the graph."
+        )
+    if dense:
+        view = array.view()
+        view.flags.writeable = False
+        return DenseBlock(view, kind, int(np.count_nonzero(view)))
+    if not keep_order:
+        array = array.copy()
+        array.sum_duplicates()
+        array.eliminate_zeros()
+    for part in (array.data, array.indices, array.indptr):
+        part.flags.writeable = False
+    return SparseBlock(array, kind)
+
+
+def check_arrays(layers: Sequence[Layer], attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    """Return the per-layer attribute arrays after checking layer names, attribute names and lengths."""
+    width = {layer.name: layer.width for layer in layers}
+    checked: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    for name, values in attributes.items():
+        if name not in width:
+            raise GraphSchemaError(f"Node attributes were given for {name!r}, which is not a layer among {list(width)}.")
+        for key, array in values.items():
+            if key in RESERVED:
+                raise GraphSchemaError(f"The node attribute {key!r} of layer {name!r} is made from the layers; choose another name.")
+            array = np.asarray(array)
+            if array.shape != (width[name],):
+                raise GraphSchemaError(
+                    f"The node attribute {key!r} of layer {name!r} has shape {array.shape}; one value per neuron, "
+                    f"({width[name]},), was expected."
+                )
+            view = array.view()
+            view.flags.writeable = False
+            checked.setdefault(name, {})[key] = view
+    return checked
+
+
+def layers_to_json(layers: Sequence[Layer]) -> str:
+    """Return the layers as JSON text, which every graph format can carry."""
+    return json.dumps([asdict(layer) for layer in layers])
+
+
+def layers_from_json(text: str) -> list[Layer]:
+    """Return the layers written by `layers_to_json`; ValueError or TypeError for other text."""
+    records = json.loads(text)
+    return [Layer(**{**r, "shape": None if r.get("shape") is None else tuple(r["shape"])}) for r in records]

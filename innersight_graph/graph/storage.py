@@ -1,0 +1,139 @@
+"""A graph as one ``.npz`` file: arrays as arrays, everything else as one JSON text, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from innersight_graph.errors import InputError
+from innersight_graph.graph.schema import layers_from_json, layers_to_json
+
+if TYPE_CHECKING:
+    from innersight_graph.graph.layered import LayeredDiGraph
+
+__all__ = ["decode_node", "encode_node", "read_npz", "write_npz"]
+
+FORMAT = "innersight-graph/1"
+
+
+def encode_node(node: Any) -> Any:
+    """Return a node id as JSON: text, numbers and None as they are, tuples as lists."""
+    if isinstance(node, tuple):
+        return [encode_node(part) for part in node]
+    if isinstance(node, np.generic):
+        return node.item()
+    if node is None or isinstance(node, (str, int, float, bool)):
+        return node
+    raise InputError(
+        f"The node id {node!r} ({type(node).__name__}) cannot be written to a file. Rename the nodes to text, numbers or tuples of "
+        "them, for example with networkx.relabel_nodes."
+    )
+
+
+def decode_node(value: Any) -> Any:
+    """Return the node id written by `encode_node`."""
+    return tuple(decode_node(part) for part in value) if isinstance(value, list) else value
+
+
+def write_npz(G: LayeredDiGraph, path: str | os.PathLike[str]) -> None:
+    """Write a graph; the file appears whole or not at all."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    connections = []
+    for number, (pair, weights) in enumerate(G.connections.items()):
+        record = {"source": pair[0], "target": pair[1], "kind": G.kinds[pair], "sparse": sparse.issparse(weights)}
+        connections.append(record)
+        parts = {"": weights} if not record["sparse"] else {p: getattr(weights, p) for p in ("data", "indices", "indptr")}
+        arrays.update({f"connection{number}{part}": array for part, array in parts.items()})
+    attributes = []
+    for layer, values in G.node_attributes.items():
+        for name, array in values.items():
+            if array.dtype.hasobject:
+                raise InputError(
+                    f"The node attribute {name!r} of layer {layer!r} holds Python objects, which are not written to files. "
+                    "Give numbers, truth values or text."
+                )
+            arrays[f"attribute{len(attributes)}"] = array
+            attributes.append([layer, name])
+    try:
+        manifest = json.dumps(
+            {
+                "format": FORMAT,
+                "layers": json.loads(layers_to_json(G.layers)),
+                "connections": connections,
+                "attributes": attributes,
+                "nodes": {name: [encode_node(node) for node in ids] for name, ids in G._index.own_ids.items()},
+                "graph": G.graph,
+            }
+        )
+    except TypeError as error:
+        raise InputError(
+            f"A graph attribute cannot be written as JSON ({error}). Remove it from G.graph or make it text or numbers."
+        ) from error
+    _write_whole(Path(path), {"manifest": np.array(manifest), **arrays})
+
+
+def _write_whole(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    if path.is_dir() or not path.parent.is_dir():
+        problem = "is a folder" if path.is_dir() else "stands in a folder that does not exist"
+        raise InputError(f"The graph cannot be written to {str(path)!r}, which {problem}. Give the path of a file in an existing folder.")
+    temporary = NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False)  # noqa: SIM115
+    try:
+        with temporary:
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary.name, path)
+    except BaseException:
+        Path(temporary.name).unlink(missing_ok=True)
+        raise
+
+
+def read_npz(path: str | os.PathLike[str]) -> LayeredDiGraph:
+    """Read a graph written by `write_npz`; the file is data only, nothing in it is executed."""
+    from innersight_graph.graph.layered import LayeredDiGraph
+
+    if not Path(path).is_file():
+        raise InputError(f"There is no file {str(path)!r}. Give the path of a graph written by G.save or `innersight graph`.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        manifest = json.loads(str(arrays["manifest"]))
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"its format is {manifest['format']!r}")
+        layers = layers_from_json(json.dumps(manifest["layers"]))
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{str(path)!r} is not a graph file of this package, or it is damaged ({error}). Write it again with G.save."
+        ) from error
+    return LayeredDiGraph._build(*_parts(layers, manifest, arrays))
+
+
+def _parts(layers: list[Any], manifest: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Any, ...]:
+    from innersight_graph.graph.adjacency import NodeIndex
+    from innersight_graph.graph.schema import check_arrays, check_connections, check_layers
+
+    ordered = check_layers(layers)
+    width = {layer.name: layer.width for layer in ordered}
+    connections, kinds = {}, {}
+    for number, record in enumerate(manifest["connections"]):
+        pair = (record["source"], record["target"])
+        kinds[pair] = record["kind"]
+        name = f"connection{number}"
+        if record["sparse"]:
+            parts = tuple(arrays[name + part] for part in ("data", "indices", "indptr"))
+            connections[pair] = sparse.csr_array(parts, shape=(width[pair[0]], width[pair[1]]))
+        else:
+            connections[pair] = arrays[name]
+    attributes: dict[str, dict[str, Any]] = {}
+    for number, (layer, name) in enumerate(manifest["attributes"]):
+        attributes.setdefault(layer, {})[name] = arrays[f"attribute{number}"]
+    nodes = {name: [decode_node(node) for node in ids] for name, ids in manifest["nodes"].items()}
+    blocks = check_connections(ordered, connections, kinds, keep_order=True)
+    return NodeIndex(ordered, nodes), blocks, check_arrays(ordered, attributes), manifest["graph"]
