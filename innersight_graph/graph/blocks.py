@@ -17,6 +17,7 @@ __all__ = ["Block", "DenseBlock", "ReadOnlyDict", "SparseBlock", "edge_data"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.integer[Any]]
+Int32Array = npt.NDArray[np.int32]
 
 
 class ReadOnlyDict(dict[str, Any]):
@@ -130,7 +131,13 @@ class DenseBlock:
 
     def counts(self) -> IntArray:
         """Return the number of edges of every row, shape (n_source,)."""
-        return np.count_nonzero(self.weights, axis=1)
+        counts: IntArray = np.count_nonzero(self.weights, axis=1)
+        return counts
+
+    def triples(self) -> tuple[Int32Array, Int32Array, FloatArray]:
+        """Return (rows, columns, weights) of all edges, row by row."""
+        rows, columns = np.nonzero(self.weights)
+        return rows.astype(np.int32), columns.astype(np.int32), self.weights[rows, columns]
 
 
 class SparseBlock:
@@ -222,6 +229,11 @@ class SparseBlock:
         """Return the number of edges of every row, shape (n_source,)."""
         counts: IntArray = np.diff(self.matrix.indptr)
         return counts
+
+    def triples(self) -> tuple[Int32Array, Int32Array, FloatArray]:
+        """Return (rows, columns, weights) of all edges, row by row."""
+        rows = np.repeat(np.arange(self.matrix.shape[0], dtype=np.int32), self.counts())
+        return rows, self.matrix.indices.astype(np.int32, copy=False), self.matrix.data
 
 
 Block = DenseBlock | SparseBlock

@@ -1,0 +1,111 @@
+"""Handing a modularity objective to somebody else's optimiser: a NetworkX backend or igraph, with what each cannot do refused by name."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from innersight_graph.detection._modular import Objective
+from innersight_graph.errors import InputError, MissingExtraError
+
+__all__ = ["check_backend", "igraph_labels", "igraph_of", "networkx_labels", "single_part"]
+
+Labels = npt.NDArray[np.intp]
+# Backends that come with an extra of this package, and backends whose Louvain has no seed.
+EXTRAS = {"cugraph": ("nx-cugraph", "cugraph13")}
+UNSEEDED = {"louvain": {"cugraph"}, "leiden": set[str]()}
+
+
+def check_backend(backend: str, method: str, sign: str, seed: Any) -> None:
+    """Raise unless a NetworkX backend is installed and can do what is asked of it."""
+    if sign == "signed":
+        raise InputError(
+            f"backend={backend!r} has no signed {method}: negative weights have no meaning for its objective. Choose sign='positive' or "
+            "sign='absolute', or leave backend=None, which optimises signed modularity."
+        )
+    if seed is not None and backend in UNSEEDED[method]:
+        raise InputError(
+            f"backend={backend!r} ignores the seed in {method}, so seed={seed!r} would promise what it cannot keep. Pass seed=None, or "
+            "leave backend=None."
+        )
+    installed = set(nx.utils.backends.backends) | {"networkx", "igraph"}
+    if backend not in installed:
+        if backend in EXTRAS:
+            raise MissingExtraError(*EXTRAS[backend], f"backend={backend!r}")
+        raise InputError(f"There is no backend {backend!r}. Installed are {', '.join(sorted(installed))}; or leave backend=None.")
+
+
+def single_part(target: Objective, *, loops: bool = False) -> sparse.coo_array:
+    """Return the one matrix of an unsigned objective as upper triangle, with both directions added where it is directed."""
+    A = target.parts[0][0]
+    both = A + A.T if target.directed else A
+    return sparse.coo_array(sparse.triu(both, k=0 if loops else 1))
+
+
+def networkx_labels(target: Objective, seed: int | None, method: str, backend: str) -> Labels:
+    """Run ``networkx.community.<method>_communities`` of a backend on integer nodes and return labels."""
+    edges = single_part(target)
+    H = nx.Graph()
+    H.add_nodes_from(range(target.size))
+    H.add_weighted_edges_from(zip(edges.row.tolist(), edges.col.tolist(), edges.data.tolist(), strict=True))
+    function = getattr(nx.community, f"{method}_communities")
+    options: dict[str, Any] = {"weight": "weight", "resolution": target.resolution, "backend": backend}
+    if seed is not None:
+        options["seed"] = seed
+    if "metric" in inspect.signature(function).parameters:
+        # Newer releases default to another objective (CPM).
+        options["metric"] = "modularity"
+    try:
+        return labels_of(function(H, **options), target.size)
+    except NotImplementedError as error:
+        raise InputError(
+            f"backend={backend!r} has no {method} in this installation ({error}). Leave backend=None, or name another backend."
+        ) from error
+
+
+def labels_of(communities: Iterable[Iterable[int]], size: int) -> Labels:
+    """Return labels numbered by least member: the order in which a backend lists its sets must not matter."""
+    labels = np.full(size, -1, dtype=np.intp)
+    for k, community in enumerate(sorted((sorted(c) for c in communities), key=lambda c: c[0])):
+        labels[community] = k
+    return labels
+
+
+def igraph_of(A: sparse.csr_array, directed: bool) -> tuple[Any, list[float]]:
+    """Return an igraph graph of a matrix and the weights of its edges."""
+    try:
+        import igraph
+    except ImportError:
+        raise MissingExtraError("igraph", "leiden", "backend='igraph'") from None
+    edges = sparse.coo_array(A) if directed else sparse.coo_array(sparse.triu(A))
+    # The diagonal of an undirected matrix holds loops twice; igraph wants them once.
+    weights = edges.data if directed else np.where(edges.row == edges.col, edges.data / 2, edges.data)
+    pairs = np.stack([edges.row, edges.col], axis=1)
+    return igraph.Graph(n=A.shape[0], edges=pairs.tolist(), directed=directed), weights.tolist()
+
+
+def igraph_labels(target: Objective, seed: int, method: str) -> Labels:
+    """Run igraph's own multilevel (Louvain) or Leiden optimiser of modularity on an undirected graph."""
+    import igraph
+
+    A = target.parts[0][0]
+    graph, weights = igraph_of(sparse.csr_array(A + A.T) if target.directed else A, directed=False)
+    calls = {
+        "louvain": lambda: graph.community_multilevel(weights=weights, resolution=target.resolution),
+        "leiden": lambda: graph.community_leiden(
+            objective_function="modularity", weights=weights, resolution=target.resolution, n_iterations=-1
+        ),
+    }
+    # igraph has one generator for the whole process: lend it ours, then give back Python's, its default.
+    igraph.set_random_number_generator(random.Random(seed))
+    try:
+        return np.asarray(calls[method]().membership, dtype=np.intp)
+    finally:
+        igraph.set_random_number_generator(random)
