@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,19 +26,12 @@ _SMALLEST_STOP = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """The chosen fit, the baseline of one group, and the curve over sizes, all in nats."""
+    """The chosen size, the bound of one group, and the criteria over sizes, all in nats."""
 
-    state: State
+    size: int
     baseline: float
     curve: dict[int, float]
     icl: dict[int, float]
-    rivals: list[Ints] = field(default_factory=list)  # labels of the best starts, best first
-    dropped: int = 0
-
-    @property
-    def gain(self) -> float:
-        """Bound of the chosen fit over one group."""
-        return self.state.bound - self.baseline
 
 
 class Search:
@@ -70,35 +63,52 @@ class Search:
     def fits(self, size: int) -> list[State]:
         """Fits with `size` groups, best bound first; those that lost a group come last and are counted."""
         if size not in self._fits:
-            ranked = sorted(
-                (self._fit(size, number, direction) for number, direction in enumerate(self._strongest(size))),
-                key=lambda state: (state.n_groups == size, state.bound),
-                reverse=True,
-            )
+            strongest = self._strongest(size)
+            ranked = self._ranked(size, [self._fit(size, i, d, n_init=self.n_init) for i, d in enumerate(strongest)])
             self.dropped += sum(state.n_groups < size for state in ranked)
             self._fits[size] = ranked
         return self._fits[size]
 
-    def best(self, sizes: Iterable[int] | None = None) -> Outcome:
-        """Return the fit with the highest bound among `sizes`; None searches upwards until three sizes bring nothing."""
-        curve = {1: self.one.bound} if sizes is None else {}
-        for size in range(2, self.largest + 1) if sizes is None else sorted(set(sizes)):
-            curve[size] = self.fits(min(size, self.largest) if size > 1 else 1)[0].bound
-            if sizes is None and size >= _SMALLEST_STOP and max(curve, key=curve.__getitem__) <= size - _PATIENCE:
+    def best(self, sizes: Iterable[int] | None = None, *, criterion: str = "bound") -> Outcome:
+        """Choose the size among `sizes`; None searches upwards until three sizes in a row bring nothing."""
+        curve, icl = {1: self.one.bound}, {1: self.one.bound}
+        chosen_by = icl if criterion == "icl" else curve
+        asked = range(2, self.largest + 1) if sizes is None else sorted({min(size, self.largest) for size in sizes})
+        for size in asked:
+            best = self.fits(size)[0]
+            curve[size], icl[size] = best.bound, self._icl(best)
+            if sizes is None and size >= _SMALLEST_STOP and max(chosen_by, key=chosen_by.__getitem__) <= size - _PATIENCE:
                 break
-        winner = max(curve, key=curve.__getitem__)
-        ranked = self.fits(min(winner, self.largest) if winner > 1 else 1)
-        icl = {size: self._icl(self.fits(min(size, self.largest) if size > 1 else 1)[0]) for size in curve}
-        return Outcome(ranked[0], self.one.bound, curve, icl, [s.labels for s in ranked], self.dropped)
+        eligible = chosen_by if sizes is None else {size: chosen_by[size] for size in asked}
+        return Outcome(max(eligible, key=eligible.__getitem__), self.one.bound, curve, icl)
+
+    def restarts(self, size: int) -> list[State]:
+        """Fits of one size from single k-means runs besides the ones of the search, best first.
+
+        The k-means start is the main source of run-to-run change, so this is where restarts pay, and the labels of the
+        others say how sharp the answer is.
+        """
+        size = min(size, self.largest)
+        if size == 1:
+            return [self.one]
+        strongest = self._strongest(size)
+        count = 1 if is_large(self.profile) else self.n_init
+        more = [self._fit(size, 10 + i, strongest[i % len(strongest)], n_init=1) for i in range(count)]
+        return self._ranked(size, [*self.fits(size), *more])
+
+    @staticmethod
+    def _ranked(size: int, states: list[State]) -> list[State]:
+        return sorted(states, key=lambda state: (state.n_groups == size, state.bound), reverse=True)
 
     def _strongest(self, size: int) -> list[Direction]:
         weight = {d.name: float(d.values[: max(size - 1, 1)].sum()) for d in self.directions}
         return sorted(self.directions, key=lambda d: -weight[d.name])[:_KEPT_DIRECTIONS]
 
-    def _fit(self, size: int, number: int, direction: Direction) -> State:
-        seed = int(np.random.SeedSequence(self.seed.entropy, spawn_key=(*self.seed.spawn_key, size, number)).generate_state(1)[0])
-        labels = row_labels(self.profile, direction, size, n_init=self.n_init, seed=seed)
-        features = feature_labels(self.profile, direction, size, n_init=max(self.n_init // 2, 1), seed=seed)
+    def _fit(self, size: int, number: int, direction: Direction, *, n_init: int) -> State:
+        keyed = np.random.SeedSequence(self.seed.entropy, spawn_key=(*self.seed.spawn_key, size, number))
+        seed = int(keyed.generate_state(1)[0])
+        labels = row_labels(self.profile, direction, size, n_init=n_init, seed=seed)
+        features = feature_labels(self.profile, direction, size, n_init=max(n_init // 2, 1), seed=seed)
         return self.refine(labels, features, size)
 
     def refine(self, labels: Ints, features: list[Ints], size: int) -> State:
