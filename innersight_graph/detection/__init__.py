@@ -1,4 +1,4 @@
-"""Community detectors, one file per method: ``detection/<name>.py`` defines ``<name>_communities`` and `detect` finds it."""
+"""Community detectors, one file per method: ``detection/<name>.py`` defines ``<name>_communities``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def methods() -> tuple[str, ...]:
     >>> "louvain" in methods()
     True
     """
-    return tuple(sorted(name for _, name, _ in pkgutil.iter_modules(__path__) if not name.startswith("_") and _find(name)))
+    return tuple(
+        sorted(name for _, name, _ in pkgutil.iter_modules(__path__) if not name.startswith("_") and _find(name))
+    )
 
 
 def detect(G: Any, method: str | Callable[..., Any] = "em", **options: Any) -> Partition:

@@ -1,4 +1,4 @@
-"""Handing a modularity objective to somebody else's optimiser: a NetworkX backend or igraph, with what each cannot do refused by name."""
+"""Handing a modularity objective to a NetworkX backend or to igraph; what each cannot do is refused by name."""
 
 from __future__ import annotations
 
@@ -27,23 +27,27 @@ def check_backend(backend: str, method: str, sign: str, seed: Any) -> None:
     """Raise unless a NetworkX backend is installed and can do what is asked of it."""
     if sign == "signed":
         raise InputError(
-            f"backend={backend!r} has no signed {method}: negative weights have no meaning for its objective. Choose sign='positive' or "
+            f"backend={backend!r} has no signed {method}: negative weights have no meaning for its objective. Choose "
+            "sign='positive' or "
             "sign='absolute', or leave backend=None, which optimises signed modularity."
         )
     if seed is not None and backend in UNSEEDED[method]:
         raise InputError(
-            f"backend={backend!r} ignores the seed in {method}, so seed={seed!r} would promise what it cannot keep. Pass seed=None, or "
+            f"backend={backend!r} ignores the seed in {method}, so seed={seed!r} would promise what it cannot keep. "
+            "Pass seed=None, or "
             "leave backend=None."
         )
     installed = set(nx.utils.backends.backends) | {"networkx", "igraph"}
     if backend not in installed:
         if backend in EXTRAS:
             raise MissingExtraError(*EXTRAS[backend], f"backend={backend!r}")
-        raise InputError(f"There is no backend {backend!r}. Installed are {', '.join(sorted(installed))}; or leave backend=None.")
+        raise InputError(
+            f"There is no backend {backend!r}. Installed are {', '.join(sorted(installed))}; or leave backend=None."
+        )
 
 
 def single_part(target: Objective, *, loops: bool = False) -> sparse.coo_array:
-    """Return the one matrix of an unsigned objective as upper triangle, with both directions added where it is directed."""
+    """Return the one matrix of an unsigned objective as upper triangle, both directions added where it is directed."""
     A = target.parts[0][0]
     both = A + A.T if target.directed else A
     return sparse.coo_array(sparse.triu(both, k=0 if loops else 1))
@@ -66,7 +70,8 @@ def networkx_labels(target: Objective, seed: int | None, method: str, backend: s
         return labels_of(function(H, **options), target.size)
     except NotImplementedError as error:
         raise InputError(
-            f"backend={backend!r} has no {method} in this installation ({error}). Leave backend=None, or name another backend."
+            f"backend={backend!r} has no {method} in this installation ({error}). Leave backend=None, or name another "
+            "backend."
         ) from error
 
 

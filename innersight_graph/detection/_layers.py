@@ -1,4 +1,4 @@
-"""What every detector does before and after its own work: choose layers, set silent neurons aside, count communities, assemble."""
+"""What every detector does around its own work: choose layers, set silent neurons aside, check counts, assemble."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ def resolve_layers(G: Any, layers: str | Iterable[str] | None) -> tuple[str, ...
     if layers is None:
         if not G.hidden_layers:
             names = ", ".join(repr(layer.name) for layer in G.layers)
-            raise InputError(f"This graph has no hidden layer, only {names}. Name the layers to partition with layers=[...].")
-        return G.hidden_layers
+            raise InputError(
+                f"This graph has no hidden layer, only {names}. Name the layers to partition with layers=[...]."
+            )
+        hidden: tuple[str, ...] = G.hidden_layers
+        return hidden
     wanted = {G.layer(name).name for name in ([layers] if isinstance(layers, str) else layers)}
     if not wanted:
         raise InputError("layers is empty. Name at least one layer, or pass None for every hidden layer.")
@@ -116,7 +119,7 @@ def assemble(
     stats: Mapping[str, Mapping[str, Any]] | None = None,
     responsibilities: Mapping[str, npt.ArrayLike] | None = None,
 ) -> Partition:
-    """Make a partition from the labels of the live neurons; each layer's silent neurons become one community of their own.
+    """Make a partition from the labels of the live neurons; a layer's silent neurons become a community of their own.
 
     Parameters
     ----------
@@ -143,7 +146,10 @@ def assemble(
     for name, live, silent in live_layers(G, list(labels)):
         mine = np.asarray(labels[name])
         if mine.shape != live.shape:
-            raise InputError(f"Layer {name!r} has {live.size} live neurons and {mine.shape} labels came; one label per live neuron was expected.")
+            raise InputError(
+                f"Layer {name!r} has {live.size} live neurons and {mine.shape} labels came; one label per live neuron "
+                "was expected."
+            )
         counts[name] = len(np.unique(mine[mine >= 0]))
         spare = int(mine.max(initial=-1)) + 1
         if responsibilities is not None and name in responsibilities:
@@ -159,7 +165,9 @@ def assemble(
             first_silent[name] = int(silent[0])
     options: dict[str, Any] = {"method": method, "params": params, "seed": seed, "responsibilities": shares or None}
     bare = Partition.from_labels(G, full, **options)
-    complete: dict[str, dict[str, Any]] = {name: {**(stats or {}).get(name, {}), "n_communities": counts[name]} for name in full}
+    complete: dict[str, dict[str, Any]] = {
+        name: {**(stats or {}).get(name, {}), "n_communities": counts[name]} for name in full
+    }
     for name, index in first_silent.items():
         node = bare.nodes[name][index]
         complete[name]["silent"] = next(i for i, community in enumerate(bare) if node in community)
@@ -193,7 +201,7 @@ def resolve_seed(seed: Any) -> int:
 
 
 def seed_sequence(seed: int, *keys: int | str) -> np.random.SeedSequence:
-    """Return the seed sequence of one piece of work, keyed by (seed, layer, number, restart, …), the same on every machine.
+    """Return the seed sequence of one piece of work, keyed by (seed, layer, number, restart, …), on every machine.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What Louvain and Leiden share: the matrix they work on, the sign policy, the objective, restarts and their stability."""
+"""What Louvain and Leiden share: the matrix they work on, the sign policy, the objective, restarts, stability."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIGNS = ("signed", "positive", "absolute")
 
 @dataclass(frozen=True)
 class Objective:
-    """Modularity of a non-negative matrix, or of two of them with opposite signs, each against its own configuration null.
+    """Modularity of a non-negative matrix, or of two with opposite signs, each against its own configuration null.
 
     Attributes
     ----------
@@ -52,8 +52,8 @@ class Objective:
     def value(self, labels: Labels) -> float:
         """Return the signed modularity of a labelling (Gómez, Jensen & Arenas 2009, doi:10.1103/PhysRevE.80.016114).
 
-        The numerators of the positive and the negative part are subtracted and divided by the total size of all weights.
-        Without negative weights this is Newman's modularity, or Leicht and Newman's for a directed graph.
+        The numerators of the positive and the negative part are subtracted and divided by the total size of all
+        weights. Without negative weights this is Newman's modularity, or Leicht and Newman's for a directed graph.
         """
         numerator, total = 0.0, 0.0
         for A, coefficient in self.parts:
@@ -103,7 +103,7 @@ def modular_communities(
     seed: Any,
     backend: str | None,
 ) -> Partition:
-    """Run a modularity optimiser several times per layer, or on the whole graph, and keep the best labelling of each."""
+    """Run a modularity optimiser several times per layer, or on the whole graph, and keep the best labelling."""
     G = as_layered(G)
     _check(scope, sign, resolution, n_init)
     number = resolve_seed(seed)
@@ -116,11 +116,15 @@ def modular_communities(
 
 def _check(scope: str, sign: str, resolution: float, n_init: int) -> None:
     if scope not in ("layer", "graph"):
-        raise InputError(f"scope={scope!r} is unknown. Use 'layer' (each layer's projection) or 'graph' (the whole graph).")
+        raise InputError(
+            f"scope={scope!r} is unknown. Use 'layer' (each layer's projection) or 'graph' (the whole graph)."
+        )
     if sign not in SIGNS:
         raise InputError(f"sign={sign!r} is unknown. Use one of {', '.join(map(repr, SIGNS))}.")
     if not (np.isfinite(resolution) and resolution >= 0):
-        raise InputError(f"resolution={resolution!r} came; a finite number from 0 up was expected, 1.0 being plain modularity.")
+        raise InputError(
+            f"resolution={resolution!r} came; a finite number from 0 up was expected, 1.0 being plain modularity."
+        )
     if n_init < 1:
         raise InputError(f"n_init={n_init!r} came; at least one start was expected.")
 
@@ -149,7 +153,7 @@ def _by_layer(
 
 
 def _similarity(profile: SignedProfile, sign: str) -> npt.NDArray[np.float64]:
-    """Return the projection a sign policy asks for; ``"absolute"`` counts shared strong neighbours whatever their signs."""
+    """Return the projection a sign policy asks for; ``"absolute"`` counts shared strong neighbours of any sign."""
     if sign != "absolute":
         return projection(profile, sign)
     # (A + I)(A + I)ᵀ, from AAᵀ + IIᵀ and (A - I)(A - I)ᵀ.
@@ -184,7 +188,8 @@ def _whole_graph(
     quality = target.value(starts[0])
     labels = {name: starts[0][span[name]] for name in wanted}
     stats = {
-        name: {"modularity": quality, "stability": _stability([found[span[name]] for found in starts])} for name in wanted
+        name: {"modularity": quality, "stability": _stability([found[span[name]] for found in starts])}
+        for name in wanted
     }
     return labels, stats
 

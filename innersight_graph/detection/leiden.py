@@ -39,10 +39,12 @@ def leiden_communities(
     G : LayeredDiGraph or networkx graph
     scope : {"layer", "graph"}, default "layer"
         ``"layer"``: the one-mode projection of each layer (`project_layer`), comparable with `em_communities`.
-        ``"graph"``: the directed graph of all layers with its weights; communities may span layers and are cut by layer.
+        ``"graph"``: the directed graph of all layers with its weights; communities may span layers and are cut by
+        layer.
     sign : {"signed", "positive", "absolute"}, default "signed"
         ``"signed"``: a positive and a negative layer with weights +1 and -1, each with its own configuration null.
-        ``"positive"``: agreements (of the whole graph: positive weights) only. ``"absolute"``: signs ignored; on trained networks a straw man.
+        ``"positive"``: agreements (of the whole graph: positive weights) only. ``"absolute"``: signs ignored; on
+        trained networks a straw man.
     resolution : float, default 1.0
         Above 1: smaller communities.
     density, gauge, thresholds
@@ -54,8 +56,8 @@ def leiden_communities(
     seed : int, random generator or None
         The same seed gives the same partition.
     backend : str, optional
-        None: leidenalg, which alone optimises signed modularity. ``"igraph"``, ``"networkx"``, ``"cugraph"`` or any installed NetworkX
-        backend: theirs, unsigned and undirected (both directions are added).
+        None: leidenalg, which alone optimises signed modularity. ``"igraph"``, ``"networkx"``, ``"cugraph"`` or any
+        installed NetworkX backend: theirs, unsigned and undirected (both directions are added).
 
     Returns
     -------

@@ -44,10 +44,12 @@ def louvain_communities(
     G : LayeredDiGraph or networkx graph
     scope : {"layer", "graph"}, default "layer"
         ``"layer"``: the one-mode projection of each layer (`project_layer`), comparable with `em_communities`.
-        ``"graph"``: the directed graph of all layers with its weights; communities may span layers and are cut by layer.
+        ``"graph"``: the directed graph of all layers with its weights; communities may span layers and are cut by
+        layer.
     sign : {"signed", "positive", "absolute"}, default "signed"
-        ``"signed"``: positive and negative weights each against their own configuration null, subtracted. ``"positive"``:
-        agreements (of the whole graph: positive weights) only. ``"absolute"``: signs ignored; on trained networks a straw man.
+        ``"signed"``: positive and negative weights each against their own configuration null, subtracted.
+        ``"positive"``: agreements (of the whole graph: positive weights) only. ``"absolute"``: signs ignored; on
+        trained networks a straw man.
     resolution : float, default 1.0
         Above 1: smaller communities.
     density, gauge, thresholds
@@ -59,8 +61,8 @@ def louvain_communities(
     seed : int, random generator or None
         The same seed gives the same partition on every machine.
     backend : str, optional
-        None: this package's own signed Louvain. ``"igraph"``, ``"networkx"``, ``"cugraph"`` or any installed NetworkX backend:
-        theirs, unsigned and undirected (both directions are added).
+        None: this package's own signed Louvain. ``"igraph"``, ``"networkx"``, ``"cugraph"`` or any installed NetworkX
+        backend: theirs, unsigned and undirected (both directions are added).
 
     Returns
     -------
@@ -76,8 +78,8 @@ def louvain_communities(
 
     Notes
     -----
-    A visit to a neuron costs its number of neighbours; a projection is dense, so a layer of n neurons costs about n² per
-    pass and 8 n² bytes.
+    A visit to a neuron costs its number of neighbours; a projection is dense, so a layer of n neurons costs about n²
+    per pass and 8 n² bytes.
 
     References
     ----------
@@ -148,7 +150,7 @@ def _move_nodes(parts: Parts, resolution: float, rng: np.random.Generator) -> La
 def _best(
     i: int, home: int, labels: Labels, sizes: Labels, pull: sparse.csr_array, nulls: list[_Null], least: float
 ) -> int:
-    """Return the community a node that stands outside all of them should enter; its old one unless another is better."""
+    """Return the community a node outside all of them should enter; its old one unless another is better."""
     span = slice(pull.indptr[i], pull.indptr[i + 1])
     around, place = np.unique(np.append(labels[pull.indices[span]], home), return_inverse=True)
     gain = np.bincount(place[:-1], weights=pull.data[span], minlength=around.size).astype(np.float64)
@@ -189,4 +191,5 @@ class _Null:
 
     def expected(self, i: int, communities: Labels) -> FloatArray:
         """Return the expected weight between a node and each community, both directions."""
-        return self.factor * (self.out[i] * self.total_into[communities] + self.into[i] * self.total_out[communities])
+        both = self.out[i] * self.total_into[communities] + self.into[i] * self.total_out[communities]
+        return np.asarray(self.factor * both)

@@ -1,4 +1,4 @@
-"""The lazy, read-only mappings NetworkX reads: nodes, neighbours and their attributes, made from blocks when asked for."""
+"""The lazy, read-only mappings NetworkX reads: nodes, neighbours and attributes, made from blocks when asked for."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class NodeIndex:
         layer = self.layers[number]
         if len(ids) != layer.width:
             raise GraphSchemaError(
-                f"Layer {layer.name!r} has width {layer.width} but {len(ids)} node ids were given. Give one id per neuron."
+                f"Layer {layer.name!r} has width {layer.width} but {len(ids)} node ids were given. Give one id per "
+                "neuron."
             )
         if ids == [(layer.name, i) for i in range(layer.width)]:
             return

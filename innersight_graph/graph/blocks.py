@@ -43,7 +43,8 @@ class ReadOnlyDict(dict[str, Any]):
             "LayeredDiGraph.from_arrays."
         )
 
-    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     def copy(self) -> dict[str, Any]:
         """Return the attributes as a plain dict."""
@@ -222,8 +223,7 @@ class SparseBlock:
 
     def count(self, row: int) -> int:
         """Return the number of a row's edges."""
-        span = self._span(row)
-        return span.stop - span.start
+        return int(self.matrix.indptr[row + 1] - self.matrix.indptr[row])
 
     def counts(self) -> IntArray:
         """Return the number of edges of every row, shape (n_source,)."""

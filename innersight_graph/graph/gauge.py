@@ -1,7 +1,7 @@
 """The gauge: scaling a ReLU neuron's inputs by a and its outputs by 1/a changes nothing the network computes.
 
-Weights can be compared across neurons only after this freedom is used up. `balance` uses it to make each hidden neuron's
-incoming and outgoing norms equal.
+Weights can be compared across neurons only after this freedom is used up. `balance` uses it to make each hidden
+neuron's incoming and outgoing norms equal.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ def balance(G: Any) -> LayeredDiGraph:
     Parameters
     ----------
     G : LayeredDiGraph or networkx graph
-        Not changed. Layers that nothing feeds, that feed nothing, or that feed themselves only keep their scale. A neuron
-        without a path from an input or to an output has no two norms; the one it has is made its layer's typical norm.
+        Not changed. Layers that nothing feeds, that feed nothing, or that feed themselves only keep their scale. A
+        neuron without a path from an input or to an output has no two norms; the one it has is made its layer's typical
+        norm.
 
     Returns
     -------
     LayeredDiGraph
-        The same layers, attributes and edges with balanced weights. Two networks that differ only by such a rescaling get
-        equal weights: to the last bit if the factors are powers of two (and no weight under- or overflows), else to
+        The same layers, attributes and edges with balanced weights. Two networks that differ only by such a rescaling
+        get equal weights: to the last bit if the factors are powers of two (and no weight under- or overflows), else to
         the rounding of the given weights. Balancing twice changes nothing beyond that rounding.
 
     Notes
     -----
-    With w'_ij = w_ij d_j / d_i, the fixed point minimises the sum of squared weights, which is convex in log d, so it is the
-    same from every start. All neurons of a layer move at once, layers forth and back; between sweeps one factor per layer
-    is brought to its own fixed point, so that deep networks converge as fast as shallow ones. Each sweep reads every weight four
-    times; memory is 8 bytes per weight (float64 squares) while it runs. The result is kept with G.
+    With w'_ij = w_ij d_j / d_i, the fixed point minimises the sum of squared weights, which is convex in log d, so it
+    is the same from every start. All neurons of a layer move at once, layers forth and back; between sweeps one factor per
+    layer is brought to its own fixed point, so that deep networks converge as fast as shallow ones. Each sweep reads
+    every weight four times; memory is 8 bytes per weight (float64 squares) while it runs. The result is kept with G.
 
     References
     ----------
@@ -62,8 +63,8 @@ def balance(G: Any) -> LayeredDiGraph:
     >>> [float(w[0, 0]) for w in balance(G).connections.values()]
     [2.0, -2.0]
     """
-    G = as_layered(G)
-    return G.remember("balanced", lambda: _rescaled(G, _fixed_point(G)))
+    layered = as_layered(G)
+    return layered.remember("balanced", lambda: _rescaled(layered, _fixed_point(layered)))
 
 
 def _rescaled(G: LayeredDiGraph, scale: Scales) -> LayeredDiGraph:
@@ -105,7 +106,9 @@ def _fixed_point(G: LayeredDiGraph) -> Scales:
     if not free:
         return {}
     squares = {
-        pair: _squared(weights) for pair, weights in G.connections.items() if G.kinds[pair] == "value" and pair[0] != pair[1]
+        pair: _squared(weights)
+        for pair, weights in G.connections.items()
+        if G.kinds[pair] == "value" and pair[0] != pair[1]
     }
     live = _two_sided(squares, {name: G.layer(name).width for name in free})
     core = {pair: _restricted(square, live.get(pair[0]), live.get(pair[1])) for pair, square in squares.items()}
@@ -159,7 +162,9 @@ def _set_norm(
 
 def _squared(weights: Any) -> Any:
     if sparse.issparse(weights):
-        return sparse.csr_array((weights.data.astype(np.float64) ** 2, weights.indices, weights.indptr), shape=weights.shape)
+        return sparse.csr_array(
+            (weights.data.astype(np.float64) ** 2, weights.indices, weights.indptr), shape=weights.shape
+        )
     return weights.astype(np.float64) ** 2
 
 
@@ -175,7 +180,7 @@ def _restricted(square: Any, source: npt.NDArray[np.bool_] | None, target: npt.N
 
 
 def _canonical_start(G: LayeredDiGraph, squares: Squares, free: list[str]) -> Scales:
-    """Return powers of two that undo any rescaling by powers of two, so that all such networks start from the same bits."""
+    """Return powers of two that undo any rescaling by powers of two: all such networks start from the same bits."""
     scale: Scales = {}
     depth = {layer.name: layer.depth for layer in G.layers}
     for name in free:
@@ -203,9 +208,9 @@ def _outgoing(square: Any, scale: FloatArray | None) -> FloatArray:
 
 def _norms(squares: Squares, scale: Scales, name: str) -> tuple[FloatArray, FloatArray]:
     """Return the squared incoming and outgoing norms of a layer's neurons at the given scales."""
-    own = scale.get(name, 1.0)
-    arriving = sum(_incoming(square, scale.get(s)) for (s, t), square in squares.items() if t == name)
-    leaving = sum(_outgoing(square, scale.get(t)) for (s, t), square in squares.items() if s == name)
+    own = scale.get(name, np.ones(1))
+    arriving = sum((_incoming(square, scale.get(s)) for (s, t), square in squares.items() if t == name), np.zeros(1))
+    leaving = sum((_outgoing(square, scale.get(t)) for (s, t), square in squares.items() if s == name), np.zeros(1))
     return arriving * own**2, leaving / own**2
 
 

@@ -15,8 +15,9 @@ def as_layered(G: Any) -> LayeredDiGraph:
     Parameters
     ----------
     G : LayeredDiGraph or networkx graph
-        A directed graph whose nodes carry ``layer`` or ``subset`` is read as layered; any other graph is one layer named
-        ``"graph"`` with the connection ``("graph", "graph")``, and ``G.graph["directed"]`` tells which kind it came from.
+        A directed graph whose nodes carry ``layer`` or ``subset`` is read as layered; any other graph is one layer
+        named ``"graph"`` with the connection ``("graph", "graph")``, and ``G.graph["directed"]`` tells which kind it
+        came from.
 
     Returns
     -------

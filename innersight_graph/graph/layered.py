@@ -6,22 +6,22 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from os import PathLike
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from innersight_graph.errors import GraphSchemaError, InputError
+from innersight_graph.errors import InputError
 from innersight_graph.graph.adjacency import Adjacency, NodeAtlas, NodeIndex
-from innersight_graph.graph.blocks import Block, DenseBlock, SparseBlock
+from innersight_graph.graph.blocks import Block, DenseBlock
 from innersight_graph.graph.neuron import Layer, Neuron
 
 __all__ = ["Layer", "LayeredDiGraph", "Neuron"]
 
 Pair = tuple[str, str]
-Matrix = npt.NDArray[np.float32] | sparse.csr_array
+Matrix: TypeAlias = npt.NDArray[np.float32] | sparse.csr_array
 T = TypeVar("T")
 
 EDGE_KINDS = ("value", "gate")
@@ -39,13 +39,13 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
     """A layered signed graph of neurons: a real, frozen `networkx.DiGraph` over arrays.
 
-    Every NetworkX function that reads a DiGraph reads this one. Nodes carry ``layer``, ``index``, ``subset`` (the depth, what
-    `networkx.multipartite_layout` reads), ``kind`` and whatever per-layer arrays were given; edges carry ``weight`` (signed),
-    ``activation`` (its positive part), ``inhibition`` (its negative part, as a positive number) and ``kind``. All of
-    them are made from the arrays when asked for. An absent edge is a zero.
+    Every NetworkX function that reads a DiGraph reads this one. Nodes carry ``layer``, ``index``, ``subset`` (the
+    depth, what `networkx.multipartite_layout` reads), ``kind`` and whatever per-layer arrays were given; edges carry
+    ``weight`` (signed), ``activation`` (its positive part), ``inhibition`` (its negative part, as a positive number)
+    and ``kind``. All of them are made from the arrays when asked for. An absent edge is a zero.
 
-    Make one with `from_arrays`, `from_networkx`, `load` or `innersight_graph.neuron_graph`; calling the class makes a plain
-    mutable `networkx.DiGraph`, which is what NetworkX expects of ``G.__class__()``.
+    Make one with `from_arrays`, `from_networkx`, `load` or `innersight_graph.neuron_graph`; calling the class makes a
+    plain mutable `networkx.DiGraph`, which is what NetworkX expects of ``G.__class__()``.
 
     Attributes
     ----------
@@ -54,7 +54,8 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
     connections : mapping from (source, target) to array
         float32 of shape (n_source, n_target), dense or `scipy.sparse.csr_array`; read-only views, not copies.
     kinds : mapping from (source, target) to str
-        ``"value"``, or ``"gate"`` for connections that multiply instead of adding; gates carry no activation or inhibition.
+        ``"value"``, or ``"gate"`` for connections that multiply instead of adding; gates carry no activation or
+        inhibition.
     node_attributes : mapping from layer name to {name: array of shape (width,)}
 
     Notes
@@ -101,9 +102,13 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
         self: LayeredDiGraph = object.__new__(cls)
         self.graph = dict(graph)
         self.layers = index.layers
-        self.connections = MappingProxyType({p: b.weights if isinstance(b, DenseBlock) else b.matrix for p, b in blocks.items()})
+        self.connections = MappingProxyType(
+            {p: b.weights if isinstance(b, DenseBlock) else b.matrix for p, b in blocks.items()}
+        )
         self.kinds = MappingProxyType({pair: block.kind for pair, block in blocks.items()})
-        self.node_attributes = MappingProxyType({name: MappingProxyType(dict(values)) for name, values in arrays.items()})
+        self.node_attributes = MappingProxyType(
+            {name: MappingProxyType(dict(values)) for name, values in arrays.items()}
+        )
         self._index, self._blocks, self._node_data, self._memory = index, blocks, node_data, {}
         forward: list[dict[int, Block]] = [{} for _ in index.layers]
         backward: list[dict[int, Block]] = [{} for _ in index.layers]
@@ -135,7 +140,8 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
         layers : iterable of Layer
             Any order; the graph keeps them by depth.
         connections : mapping from (source, target) to array-like, shape (n_source, n_target)
-            Signed weights, dense or any `scipy.sparse` format; float32 dense arrays are used as they are, without a copy.
+            Signed weights, dense or any `scipy.sparse` format; float32 dense arrays are used as they are, without a
+            copy.
         kinds : mapping from (source, target) to {"value", "gate"}, optional
             ``"value"`` where not given.
         node_attributes : mapping from layer name to {name: array-like of shape (width,)}, optional
@@ -189,7 +195,8 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
         Raises
         ------
         GraphSchemaError
-            Some nodes carry a layer and some do not, an edge of a layered graph has no weight, a weight is not a finite number.
+            Some nodes carry a layer and some do not, an edge of a layered graph has no weight, a weight is not a finite
+            number.
 
         Examples
         --------
@@ -229,7 +236,8 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
         if max_edges is not None and edges > max_edges:
             raise InputError(
                 f"This graph has {edges:,} edges; as a plain networkx.DiGraph it would take about "
-                f"{edges * PLAIN_BYTES_PER_EDGE / 1e9:.1f} GB, and the limit is max_edges={max_edges:,}. Pass a larger max_edges "
+                f"{edges * PLAIN_BYTES_PER_EDGE / 1e9:.1f} GB, and the limit is max_edges={max_edges:,}. Pass a "
+                "larger max_edges "
                 "(or None), take G.subgraph(...) first, or stay on this graph: every NetworkX function reads it."
             )
         from innersight_graph.graph.schema import layers_to_json
@@ -328,7 +336,13 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
     __str__ = __repr__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._index, dict(self._blocks), {n: dict(v) for n, v in self.node_attributes.items()}, self.graph, self._node_data)
+        return _restore, (
+            self._index,
+            dict(self._blocks),
+            {n: dict(v) for n, v in self.node_attributes.items()},
+            self.graph,
+            self._node_data,
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LayeredDiGraph:
         return _restore(self._index, self._blocks, self.node_attributes, deepcopy(self.graph, memo), self._node_data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from innersight_graph.graph.interchange import as_layered
 
 __all__ = ["adjacency"]
 
-SIGNED_PARTS = {
+SIGNED_PARTS: dict[str | None, Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] = {
     "weight": lambda w: w,
     "activation": lambda w: np.maximum(w, 0.0),
     "inhibition": lambda w: np.maximum(-w, 0.0),
@@ -34,7 +35,8 @@ def adjacency(G: Any, weight: str | None = "weight", *, dtype: npt.DTypeLike = n
     Returns
     -------
     scipy.sparse.csr_array, shape (n, n)
-        One stored entry per edge, also where the value is 0; columns in ascending order within a row if they are so in G.
+        One stored entry per edge, also where the value is 0; columns in ascending order within a row if they are so in
+        G.
 
     Raises
     ------
@@ -53,7 +55,9 @@ def adjacency(G: Any, weight: str | None = "weight", *, dtype: npt.DTypeLike = n
     """
     G = as_layered(G)
     if weight not in SIGNED_PARTS:
-        raise InputError(f"weight={weight!r} is not stored in the arrays; use 'weight', 'activation', 'inhibition' or None.")
+        raise InputError(
+            f"weight={weight!r} is not stored in the arrays; use 'weight', 'activation', 'inhibition' or None."
+        )
     start = dict(zip((x.name for x in G.layers), np.cumsum([0, *(x.width for x in G.layers)]).tolist(), strict=False))
     rows, columns, data = [], [], []
     for (source, target), block in G._blocks.items():

@@ -27,7 +27,7 @@ class Neuron(NamedTuple):
     """
 
     layer: str
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, as any field of that name does
 
     def __str__(self) -> str:
         return f"{self.layer}:{self.index}"

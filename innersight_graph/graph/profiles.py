@@ -38,7 +38,8 @@ class SignedProfile:
         The paper's A and I, transposed: valid connections from the previous layers.
     activation_out, inhibition_out : ndarray of bool, shape (n, n_next)
         The paper's A' and I': valid connections to the next layers.
-    missing_activation_in, missing_inhibition_in, missing_activation_out, missing_inhibition_out : ndarray of bool or None
+    missing_activation_in, missing_inhibition_in, missing_activation_out, missing_inhibition_out : ndarray of bool or
+    None
         Connections that are neither valid nor invalid, between xi3 and xi1 (activation) or xi2 and xi4 (inhibition).
     """
 
@@ -70,7 +71,8 @@ class SignedProfile:
     def observed(self) -> BoolArray | None:
         """Return which entries of `matrix` count, bool of the same shape; None if all of them do."""
         parts = (
-            self.missing_activation_in, self.missing_inhibition_in, self.missing_activation_out, self.missing_inhibition_out,
+            self.missing_activation_in, self.missing_inhibition_in, self.missing_activation_out,
+            self.missing_inhibition_out,
         )  # fmt: skip
         if any(part is None for part in parts):
             return None
@@ -96,13 +98,14 @@ def binarize(
     layer : str
         The layer whose neurons become rows.
     density : float in (0, 1], default 0.5
-        Valid are this top fraction (rounded up) of each sign's own non-zero connections, by size, for each pair of layers; ties
-        at the threshold are kept. 1.0: every non-zero connection.
+        Valid are this top fraction (rounded up) of each sign's own non-zero connections, by size, for each pair of
+        layers; ties at the threshold are kept. 1.0: every non-zero connection.
     gauge : {"balanced", "none"}, default "balanced"
         Compare the weights of `balance(G)`, or the trained weights as they are.
     thresholds : mapping, optional
-        The paper's ``xi1`` to ``xi4`` in units of the trained weights; overrides density and gauge. Activation is valid if weight > xi1
-        and invalid if < xi3; inhibition is valid if weight < xi2 and invalid if > xi4; what is neither is missing.
+        The paper's ``xi1`` to ``xi4`` in units of the trained weights; overrides density and gauge. Activation is valid
+        if weight > xi1 and invalid if < xi3; inhibition is valid if weight < xi2 and invalid if > xi4; what is neither
+        is missing.
         Without ``xi3`` (``xi4``) nothing is missing for that sign.
 
     Returns
@@ -116,8 +119,8 @@ def binarize(
 
     Notes
     -----
-    The choice of density moves the communities more than the algorithm that finds them does: sweep it. Memory is one byte per
-    entry of the profile, also for sparse connections.
+    The choice of density moves the communities more than the algorithm that finds them does: sweep it. Memory is one
+    byte per entry of the profile, also for sparse connections.
 
     Examples
     --------
@@ -135,14 +138,16 @@ def binarize(
     if thresholds is not None:
         return _by_thresholds(G, layer, thresholds)
     if isinstance(density, bool) or not 0 < density <= 1:
-        raise InputError(f"density={density!r} came; a fraction in (0, 1] was expected, 1.0 keeping every non-zero connection.")
+        raise InputError(
+            f"density={density!r} came; a fraction in (0, 1] was expected, 1.0 keeping every non-zero connection."
+        )
     H = balance(G) if gauge == "balanced" else G
     sides = [_strongest(H, layer, side, density, TIE[gauge]) for side in ("in", "out")]
     return SignedProfile(layer, tuple(G.nodes_of(layer)), *sides[0], *sides[1])
 
 
 def _pairs(G: LayeredDiGraph, layer: str, side: str) -> list[tuple[str, str]]:
-    """Return the value connections on one side; an undirected graph keeps its rows, which stand on the outgoing side."""
+    """Return the value connections on one side; an undirected graph has its rows only, on the outgoing side."""
     if side == "in":
         return [] if G.graph.get("directed") is False else [(source, layer) for source in G.incoming(layer)]
     return [(layer, target) for target in G.outgoing(layer)]
@@ -150,7 +155,7 @@ def _pairs(G: LayeredDiGraph, layer: str, side: str) -> list[tuple[str, str]]:
 
 def _facing(G: LayeredDiGraph, pair: tuple[str, str], side: str) -> Any:
     """Return a connection's weights with the layer's own neurons as rows."""
-    weights = G.connections[pair]
+    weights: Any = G.connections[pair]
     return weights.T if side == "in" else weights
 
 
@@ -195,14 +200,16 @@ def _by_thresholds(G: LayeredDiGraph, layer: str, thresholds: Mapping[str, float
     xi = {name: float(thresholds[name]) for name in THRESHOLDS if name in thresholds}
     if set(thresholds) - set(THRESHOLDS) or not {"xi1", "xi2"} <= set(xi):
         raise InputError(
-            f"thresholds has the keys {sorted(thresholds)}; 'xi1' and 'xi2' were expected, with 'xi3' and 'xi4' where connections between "
+            f"thresholds has the keys {sorted(thresholds)}; 'xi1' and 'xi2' were expected, with 'xi3' and 'xi4' where "
+            "connections between "
             "them are to count as missing."
         )
     xi.setdefault("xi3", xi["xi1"])
     xi.setdefault("xi4", xi["xi2"])
     if not (xi["xi3"] <= xi["xi1"] and xi["xi2"] <= xi["xi4"] and all(np.isfinite(list(xi.values())))):
         raise InputError(
-            f"thresholds {dict(thresholds)} are out of order. Finite numbers with xi3 <= xi1 (activation) and xi2 <= xi4 "
+            f"thresholds {dict(thresholds)} are out of order. Finite numbers with xi3 <= xi1 (activation) and xi2 <= "
+            "xi4 "
             "(inhibition) were expected."
         )
     banded = xi["xi3"] < xi["xi1"] or xi["xi2"] < xi["xi4"]
@@ -238,8 +245,8 @@ def projection(profile: SignedProfile, sign: str = "signed") -> npt.NDArray[np.f
     profile : SignedProfile
         n neurons.
     sign : {"signed", "positive", "activation", "inhibition"}, default "signed"
-        With A and I of both sides side by side: ``(A - I)(A - I)ᵀ`` (agreements minus disagreements), ``AAᵀ + IIᵀ``, ``AAᵀ``
-        or ``IIᵀ``.
+        With A and I of both sides side by side: ``(A - I)(A - I)ᵀ`` (agreements minus disagreements), ``AAᵀ + IIᵀ``,
+        ``AAᵀ`` or ``IIᵀ``.
 
     Returns
     -------
@@ -280,15 +287,16 @@ def project_layer(
     G : LayeredDiGraph or networkx graph
     layer : str
     sign : {"signed", "positive", "activation", "inhibition"}, default "signed"
-        ``"signed"`` counts agreements minus disagreements in sign, so weights can be negative; the others count agreements only.
+        ``"signed"`` counts agreements minus disagreements in sign, so weights can be negative; the others count
+        agreements only.
     density, gauge, thresholds
         As in `binarize`.
 
     Returns
     -------
     networkx.Graph
-        Plain and undirected, nodes in the layer's order with their attributes, edges with an integer ``weight``; no self-loops,
-        and no edge where the count is zero.
+        Plain and undirected, nodes in the layer's order with their attributes, edges with an integer ``weight``; no
+        self-loops, and no edge where the count is zero.
 
     Notes
     -----
@@ -309,6 +317,7 @@ def project_layer(
     rows, columns = np.nonzero(np.triu(U, 1))
     weights = U[rows, columns].astype(int).tolist()
     graph.add_weighted_edges_from(
-        (profile.nodes[i], profile.nodes[j], w) for i, j, w in zip(rows.tolist(), columns.tolist(), weights, strict=True)
+        (profile.nodes[i], profile.nodes[j], w)
+        for i, j, w in zip(rows.tolist(), columns.tolist(), weights, strict=True)
     )
     return graph

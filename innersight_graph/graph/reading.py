@@ -17,7 +17,14 @@ from innersight_graph.graph.schema import RESERVED, layers_from_json
 __all__ = ["read_networkx"]
 
 Arrays = dict[str, dict[str, npt.NDArray[Any]]]
-Read = tuple[tuple[Layer, ...], dict[tuple[str, str], Any], dict[tuple[str, str], str], Arrays, dict[str, list[Hashable]], dict[str, Any]]
+Read = tuple[
+    tuple[Layer, ...],
+    dict[tuple[str, str], Any],
+    dict[tuple[str, str], str],
+    Arrays,
+    dict[str, list[Hashable]],
+    dict[str, Any],
+]
 # A connection filled to this share is smaller as a matrix (4 bytes a cell) than as compressed rows (8 bytes an edge).
 DENSE_SHARE = 0.5
 
@@ -26,7 +33,8 @@ def read_networkx(D: nx.Graph, weight: str) -> Read:
     """Return (layers, connections, kinds, node arrays, node ids, graph attributes) of any NetworkX graph."""
     if not isinstance(D, nx.Graph):
         raise GraphSchemaError(
-            f"A graph was expected and {type(D).__name__} came. Pass a LayeredDiGraph (from neuron_graph, from_arrays or load) "
+            f"A graph was expected and {type(D).__name__} came. Pass a LayeredDiGraph (from neuron_graph, from_arrays "
+            "or load) "
             "or any NetworkX graph."
         )
     if len(D) == 0:
@@ -46,7 +54,8 @@ def _layer_key(D: nx.Graph) -> str | None:
         if key == "layer" and with_key:
             without = next(node for node, data in D.nodes(data=True) if key not in data)
             raise GraphSchemaError(
-                f"{len(with_key)} of {len(D)} nodes carry the attribute 'layer'; node {without!r} does not. Give every node a "
+                f"{len(with_key)} of {len(D)} nodes carry the attribute 'layer'; node {without!r} does not. Give "
+                "every node a "
                 "layer, or none of them."
             )
     return None
@@ -58,7 +67,9 @@ def _layer_key(D: nx.Graph) -> str | None:
 def _read_one_layer(D: nx.Graph, weight: str) -> Read:
     nodes = list(D)
     number = {node: i for i, node in enumerate(nodes)}
-    entries = [(number[u], number[v], _number(data.get(weight, 1.0), u, v, weight)) for u, v, data in D.edges(data=True)]
+    entries = [
+        (number[u], number[v], _number(data.get(weight, 1.0), u, v, weight)) for u, v, data in D.edges(data=True)
+    ]
     if not D.is_directed():
         entries = [*entries, *((j, i, w) for i, j, w in entries if i != j)]
     layer = Layer("graph", 0, len(nodes), "graph")
@@ -85,8 +96,10 @@ def _read_layered(D: nx.DiGraph, key: str, weight: str) -> Read:
     for u, v, data in D.edges(data=True):
         if weight not in data:
             raise GraphSchemaError(
-                f"The edge {u!r} → {v!r} has no attribute {weight!r}; a layered graph of neurons needs a signed weight on every "
-                "edge. Set it, name the attribute that holds it with weight=, or remove the layer attributes to study the plain graph."
+                f"The edge {u!r} → {v!r} has no attribute {weight!r}; a layered graph of neurons needs a signed "
+                "weight on every "
+                "edge. Set it, name the attribute that holds it with weight=, or remove the layer attributes to "
+                "study the plain graph."
             )
         pair = (place[u][0], place[v][0])
         entries.setdefault(pair, []).append((place[u][1], place[v][1], _number(data[weight], u, v, weight)))
@@ -112,7 +125,9 @@ def _layers(D: nx.DiGraph, members: Mapping[Any, list[Hashable]]) -> list[tuple[
             known = Layer(str(value), depth[value], len(nodes), kind)
         found.append((known, value))
     if len({layer.name for layer, _ in found}) < len(found):
-        raise GraphSchemaError("Two layers of the graph have the same name as text. Name the layers by different strings.")
+        raise GraphSchemaError(
+            "Two layers of the graph have the same name as text. Name the layers by different strings."
+        )
     return sorted(found, key=lambda item: item[0].depth)
 
 
@@ -130,7 +145,7 @@ def _remembered_layers(D: nx.DiGraph, members: Mapping[Any, list[Hashable]]) -> 
 
 
 def _depths(D: nx.DiGraph, members: Mapping[Any, list[Hashable]]) -> dict[Any, int]:
-    """Return each layer's depth: its ``subset``, or its own number, or its place in the flow, or its place in the file."""
+    """Return each layer's depth: its ``subset``, else its own number, its place in the flow, its place in the file."""
     subsets = {value: {D.nodes[node].get("subset") for node in nodes} for value, nodes in members.items()}
     if all(len(found) == 1 and _is_integer(next(iter(found))) for found in subsets.values()):
         return {value: int(next(iter(found))) for value, found in subsets.items()}
@@ -152,7 +167,8 @@ def _in_order(D: nx.DiGraph, name: str, nodes: list[Hashable]) -> list[Hashable]
         return nodes
     if any(not _is_integer(index) for index in indices) or len(set(indices)) < len(indices):
         raise GraphSchemaError(
-            f"The 'index' attributes of layer {name!r} are not different whole numbers. Number its neurons 0, 1, 2, …, or remove 'index'."
+            f"The 'index' attributes of layer {name!r} are not different whole numbers. Number its neurons 0, 1, 2, "
+            "…, or remove 'index'."
         )
     return [node for _, node in sorted(zip(indices, nodes, strict=True), key=lambda item: item[0])]
 
@@ -176,7 +192,9 @@ def _number(value: Any, u: Hashable, v: Hashable, weight: str) -> float:
     except (TypeError, ValueError):
         number = float("nan")
     if not np.isfinite(number):
-        raise GraphSchemaError(f"The edge {u!r} → {v!r} has {weight}={value!r}. A finite number was expected; set it or remove the edge.")
+        raise GraphSchemaError(
+            f"The edge {u!r} → {v!r} has {weight}={value!r}. A finite number was expected; set it or remove the edge."
+        )
     return number
 
 

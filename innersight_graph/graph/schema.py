@@ -29,12 +29,18 @@ def check_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
         raise GraphSchemaError(f"Two layers are named {twice[0]!r}. Give every layer a name of its own.")
     for layer in ordered:
         if layer.width < 1:
-            raise GraphSchemaError(f"Layer {layer.name!r} has width {layer.width}. A layer needs at least one neuron; leave it out.")
+            raise GraphSchemaError(
+                f"Layer {layer.name!r} has width {layer.width}. A layer needs at least one neuron; leave it out."
+            )
     return tuple(ordered)
 
 
 def check_connections(
-    layers: Sequence[Layer], connections: Mapping[tuple[str, str], Any], kinds: Mapping[tuple[str, str], str], *, keep_order: bool = False
+    layers: Sequence[Layer],
+    connections: Mapping[tuple[str, str], Any],
+    kinds: Mapping[tuple[str, str], str],
+    *,
+    keep_order: bool = False,
 ) -> dict[tuple[str, str], Block]:
     """Return one block per connection, in the order of the layers, after checking names, shapes, values and kinds."""
     position = {layer.name: number for number, layer in enumerate(layers)}
@@ -42,7 +48,9 @@ def check_connections(
     for pair in [*connections, *kinds]:
         missing = [name for name in pair if name not in position]
         if missing:
-            raise GraphSchemaError(f"Connection {pair} names the layer {missing[0]!r}, which is not among {list(position)}.")
+            raise GraphSchemaError(
+                f"Connection {pair} names the layer {missing[0]!r}, which is not among {list(position)}."
+            )
     blocks: dict[tuple[str, str], Block] = {}
     for pair in sorted(connections, key=lambda pair: (position[pair[0]], position[pair[1]])):
         kind = kinds.get(pair, "value")
@@ -54,10 +62,13 @@ def check_connections(
 
 def _block(pair: tuple[str, str], weights: Any, shape: tuple[int, int], kind: str, keep_order: bool) -> Block:
     dense = not sparse.issparse(weights)
+    array: Any
     try:
         array = np.asarray(weights, dtype=np.float32) if dense else sparse.csr_array(weights, dtype=np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise GraphSchemaError(f"The weights of {pair} are not an array of numbers ({error}). Give a float array.") from error
+        raise GraphSchemaError(
+            f"The weights of {pair} are not an array of numbers ({error}). Give a float array."
+        ) from error
     if array.shape != shape:
         raise GraphSchemaError(
             f"The weights of {pair} have shape {array.shape}; the widths of the two layers ask for {shape}. "
@@ -83,16 +94,22 @@ def _block(pair: tuple[str, str], weights: Any, shape: tuple[int, int], kind: st
     return SparseBlock(array, kind)
 
 
-def check_arrays(layers: Sequence[Layer], attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, npt.NDArray[Any]]]:
+def check_arrays(
+    layers: Sequence[Layer], attributes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, npt.NDArray[Any]]]:
     """Return the per-layer attribute arrays after checking layer names, attribute names and lengths."""
     width = {layer.name: layer.width for layer in layers}
     checked: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for name, values in attributes.items():
         if name not in width:
-            raise GraphSchemaError(f"Node attributes were given for {name!r}, which is not a layer among {list(width)}.")
+            raise GraphSchemaError(
+                f"Node attributes were given for {name!r}, which is not a layer among {list(width)}."
+            )
         for key, array in values.items():
             if key in RESERVED:
-                raise GraphSchemaError(f"The node attribute {key!r} of layer {name!r} is made from the layers; choose another name.")
+                raise GraphSchemaError(
+                    f"The node attribute {key!r} of layer {name!r} is made from the layers; choose another name."
+                )
             array = np.asarray(array)
             if array.shape != (width[name],):
                 raise GraphSchemaError(

@@ -34,7 +34,8 @@ def encode_node(node: Any) -> Any:
     if node is None or isinstance(node, (str, int, float, bool)):
         return node
     raise InputError(
-        f"The node id {node!r} ({type(node).__name__}) cannot be written to a file. Rename the nodes to text, numbers or tuples of "
+        f"The node id {node!r} ({type(node).__name__}) cannot be written to a file. Rename the nodes to text, numbers "
+        "or tuples of "
         "them, for example with networkx.relabel_nodes."
     )
 
@@ -51,14 +52,17 @@ def write_npz(G: LayeredDiGraph, path: str | os.PathLike[str]) -> None:
     for number, (pair, weights) in enumerate(G.connections.items()):
         record = {"source": pair[0], "target": pair[1], "kind": G.kinds[pair], "sparse": sparse.issparse(weights)}
         connections.append(record)
-        parts = {"": weights} if not record["sparse"] else {p: getattr(weights, p) for p in ("data", "indices", "indptr")}
+        parts = (
+            {"": weights} if not record["sparse"] else {p: getattr(weights, p) for p in ("data", "indices", "indptr")}
+        )
         arrays.update({f"connection{number}{part}": array for part, array in parts.items()})
-    attributes = []
+    attributes: list[list[str]] = []
     for layer, values in G.node_attributes.items():
         for name, array in values.items():
             if array.dtype.hasobject:
                 raise InputError(
-                    f"The node attribute {name!r} of layer {layer!r} holds Python objects, which are not written to files. "
+                    f"The node attribute {name!r} of layer {layer!r} holds Python objects, which are not written to "
+                    "files. "
                     "Give numbers, truth values or text."
                 )
             arrays[f"attribute{len(attributes)}"] = array
@@ -84,7 +88,10 @@ def write_npz(G: LayeredDiGraph, path: str | os.PathLike[str]) -> None:
 def _write_whole(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else "stands in a folder that does not exist"
-        raise InputError(f"The graph cannot be written to {str(path)!r}, which {problem}. Give the path of a file in an existing folder.")
+        raise InputError(
+            f"The graph cannot be written to {str(path)!r}, which {problem}. Give the path of a file in an existing "
+            "folder."
+        )
     temporary = NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False)  # noqa: SIM115
     try:
         with temporary:
@@ -100,7 +107,9 @@ def read_npz(path: str | os.PathLike[str]) -> LayeredDiGraph:
     from innersight_graph.graph.layered import LayeredDiGraph
 
     if not Path(path).is_file():
-        raise InputError(f"There is no file {str(path)!r}. Give the path of a graph written by G.save or `innersight graph`.")
+        raise InputError(
+            f"There is no file {str(path)!r}. Give the path of a graph written by G.save or `innersight graph`."
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
@@ -110,7 +119,8 @@ def read_npz(path: str | os.PathLike[str]) -> LayeredDiGraph:
         layers = layers_from_json(json.dumps(manifest["layers"]))
     except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{str(path)!r} is not a graph file of this package, or it is damaged ({error}). Write it again with G.save."
+            f"{str(path)!r} is not a graph file of this package, or it is damaged ({error}). Write it again with "
+            "G.save."
         ) from error
     return LayeredDiGraph._build(*_parts(layers, manifest, arrays))
 

@@ -1,12 +1,10 @@
-"""Partition: communities of neurons in a fixed order, with how they were found; and how alike two partitions are."""
+"""Partition: communities of neurons in a fixed order, with how they were found."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, overload
 
@@ -15,13 +13,11 @@ import numpy.typing as npt
 
 from innersight_graph.errors import InputError, MissingExtraError
 from innersight_graph.graph.interchange import as_layered
-from innersight_graph.graph.storage import decode_node, encode_node
 
-__all__ = ["Agreement", "Partition", "agreement", "align", "as_partition"]
+__all__ = ["Partition", "as_partition"]
 
 Node = Hashable
 Labels = npt.NDArray[np.intp]
-FORMAT = "innersight-partition/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,7 +105,10 @@ class Partition(Sequence[frozenset[Node]]):
             found[name], orders[name] = _canonical(_checked_labels(given, name, width))
         shares = None
         if responsibilities is not None:
-            shares = {name: _reordered(table, orders[name], name, len(nodes[name])) for name, table in responsibilities.items()}
+            shares = {
+                name: _reordered(table, orders[name], name, len(nodes[name]))
+                for name, table in responsibilities.items()
+            }
         communities, layers = [], []
         for name in (name for name in nodes if name in found):
             for k in range(found[name].max(initial=-1) + 1):
@@ -121,7 +120,9 @@ class Partition(Sequence[frozenset[Node]]):
         )  # fmt: skip
 
     @classmethod
-    def from_communities(cls, G: Any, communities: Iterable[Iterable[Node]], *, method: str = "given", **about: Any) -> Partition:
+    def from_communities(
+        cls, G: Any, communities: Iterable[Iterable[Node]], *, method: str = "given", **about: Any
+    ) -> Partition:
         """Make a partition from sets of nodes, such as NetworkX's community functions return.
 
         Parameters
@@ -148,13 +149,16 @@ class Partition(Sequence[frozenset[Node]]):
             for node in community:
                 if node not in place:
                     raise InputError(
-                        f"The node {node!r} of community {k} is not in the graph: this is a partition of another graph. "
+                        f"The node {node!r} of community {k} is not in the graph: this is a partition of another "
+                        "graph. "
                         "Pass the graph it was made from."
                     )
                 name, i = place[node]
                 row = labels.setdefault(name, np.full(G.layer(name).width, -1, dtype=np.intp))
                 if row[i] not in (-1, k):
-                    raise InputError(f"The node {node!r} is in communities {row[i]} and {k}. Communities must be disjoint.")
+                    raise InputError(
+                        f"The node {node!r} is in communities {row[i]} and {k}. Communities must be disjoint."
+                    )
                 row[i] = k
         return cls.from_labels(G, labels, method=method, **about)
 
@@ -180,9 +184,11 @@ class Partition(Sequence[frozenset[Node]]):
         return self._layers[community]
 
     def labels(self, layer: str) -> Labels:
-        """Return the community number of every neuron of a layer in the graph's order: 0 to k - 1, -1 where unassigned."""
+        """Return the community of every neuron of a layer in the graph's order: 0 to k - 1, -1 where unassigned."""
         if layer not in self.nodes:
-            raise InputError(f"This partition knows no layer {layer!r}; its graph has {', '.join(map(repr, self.nodes))}.")
+            raise InputError(
+                f"This partition knows no layer {layer!r}; its graph has {', '.join(map(repr, self.nodes))}."
+            )
         position = {node: i for i, node in enumerate(self.nodes[layer])}
         labels = np.full(len(position), -1, dtype=np.intp)
         for k, i in enumerate(i for i, name in enumerate(self._layers) if name == layer):
@@ -199,7 +205,9 @@ class Partition(Sequence[frozenset[Node]]):
             silent = stats[layer].get("silent")
             if silent is not None:
                 stats[layer]["silent"] = kept.index(silent)
-        shares = None if self.responsibilities is None else {k: v for k, v in self.responsibilities.items() if k == layer}
+        shares = (
+            None if self.responsibilities is None else {k: v for k, v in self.responsibilities.items() if k == layer}
+        )
         return Partition(
             tuple(self.communities[i] for i in kept), self.method, self.params, self.seed, MappingProxyType(stats),
             None if shares is None else MappingProxyType(shares), self.nodes, (layer,) * len(kept),
@@ -223,7 +231,8 @@ class Partition(Sequence[frozenset[Node]]):
             mine = ", ".join(f"{name} ({len(nodes)})" for name, nodes in self.nodes.items())
             other = ", ".join(f"{name} ({len(nodes)})" for name, nodes in theirs.items())
             raise InputError(
-                f"This is a partition of another graph: it knows the layers {mine}, and the graph has {other}, or names its nodes "
+                f"This is a partition of another graph: it knows the layers {mine}, and the graph has {other}, or "
+                "names its nodes "
                 "differently. Pass the graph it was made from, or detect communities again."
             )
 
@@ -256,53 +265,35 @@ class Partition(Sequence[frozenset[Node]]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         shares = None if self.responsibilities is None else dict(self.responsibilities)
-        plain = (self.communities, self.method, dict(self.params), self.seed, dict(self.stats), shares, dict(self.nodes), self._layers)
-        return _restore, plain
+        plain = (
+            self.communities,
+            self.method,
+            dict(self.params),
+            self.seed,
+            dict(self.stats),
+            shares,
+            dict(self.nodes),
+            self._layers,
+        )
+        return restore, plain
 
     # ------------------------------------------------------------------ files and tables
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the partition as JSON text and write it to a file if a path is given; equal partitions give equal text."""
-        position = {name: {node: i for i, node in enumerate(nodes)} for name, nodes in self.nodes.items()}
-        record = {
-            "format": FORMAT,
-            "method": self.method,
-            "params": _plain(self.params),
-            "seed": self.seed,
-            "layers": {name: _encoded(name, nodes) for name, nodes in self.nodes.items()},
-            "communities": [
-                {"name": name, "layer": layer, "neurons": sorted(position[layer][node] for node in community)}
-                for name, layer, community in zip(self.names, self._layers, self.communities, strict=True)
-            ],
-            "stats": _plain(self.stats),
-            "responsibilities": None if self.responsibilities is None else _plain(self.responsibilities),
-        }
-        text = json.dumps(record, indent=1)
+        """Return the partition as JSON text, written to a file if a path is given; equal partitions give equal text."""
+        from innersight_graph.partition.text import partition_text, write_text
+
+        text = partition_text(self)
         if path is not None:
-            _write_whole(Path(path), text)
+            write_text(path, text)
         return text
 
     @classmethod
     def from_json(cls, source: str | os.PathLike[str]) -> Partition:
         """Read a partition from a file, or from the text itself, as written by `to_json`."""
-        text = source if isinstance(source, str) and source.lstrip().startswith("{") else _read(Path(source))
-        try:
-            record = json.loads(text)
-            if record["format"] != FORMAT:
-                raise ValueError(f"its format is {record['format']!r}")
-            nodes = {name: _decoded(name, ids) for name, ids in record["layers"].items()}
-            layers = tuple(entry["layer"] for entry in record["communities"])
-            communities = tuple(frozenset(nodes[e["layer"]][i] for i in e["neurons"]) for e in record["communities"])
-            shares = record["responsibilities"]
-            if shares is not None:
-                shares = {name: np.asarray(table, dtype=np.float64) for name, table in shares.items()}
-            return _restore(
-                communities, record["method"], record["params"], record["seed"], record["stats"], shares, nodes, layers
-            )
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise InputError(
-                f"This is not a partition of this package, or it is damaged ({type(error).__name__}: {error}). Write it again with P.to_json."
-            ) from error
+        from innersight_graph.partition.text import read_partition
+
+        return read_partition(source)
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame`, one row per neuron: node, layer, index, community, label, name."""
@@ -344,11 +335,27 @@ def as_partition(G: Any, communities: Any) -> Partition:
     return Partition.from_communities(G, communities)
 
 
-def _restore(
-    communities: Any, method: str, params: Any, seed: int | None, stats: Any, shares: Any, nodes: Any, layers: tuple[str, ...]
+def restore(
+    communities: Any,
+    method: str,
+    params: Any,
+    seed: int | None,
+    stats: Any,
+    shares: Any,
+    nodes: Any,
+    layers: tuple[str, ...],
 ) -> Partition:
     views = [MappingProxyType(part) for part in (params, stats, nodes)]
-    return Partition(communities, method, views[0], seed, views[1], None if shares is None else MappingProxyType(shares), views[2], layers)
+    return Partition(
+        communities,
+        method,
+        views[0],
+        seed,
+        views[1],
+        None if shares is None else MappingProxyType(shares),
+        views[2],
+        layers,
+    )
 
 
 # ---------------------------------------------------------------------- labels
@@ -358,7 +365,8 @@ def _checked_labels(given: npt.ArrayLike, name: str, width: int) -> Labels:
     labels = np.asarray(given)
     if labels.shape != (width,) or labels.dtype.kind not in "iu" or (labels < -1).any():
         raise InputError(
-            f"The labels of layer {name!r} have shape {labels.shape} and type {labels.dtype}; one whole number from -1 up per neuron, "
+            f"The labels of layer {name!r} have shape {labels.shape} and type {labels.dtype}; one whole number from "
+            "-1 up per neuron, "
             f"shape ({width},), was expected."
         )
     return labels.astype(np.intp)
@@ -380,220 +388,8 @@ def _reordered(table: npt.ArrayLike, order: Labels, name: str, width: int) -> np
     array = np.asarray(table, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] != width or (order.size and array.shape[1] <= order.max()):
         raise InputError(
-            f"The responsibilities of layer {name!r} have shape {array.shape}; ({width}, number of communities) was expected."
+            f"The responsibilities of layer {name!r} have shape {array.shape}; ({width}, number of communities) was "
+            "expected."
         )
     rest = [k for k in range(array.shape[1]) if k not in set(order.tolist())]
     return array[:, [*order.tolist(), *rest]]
-
-
-# ---------------------------------------------------------------------- text
-
-
-def _plain(value: Any) -> Any:
-    """Return nested data as JSON holds it: no NumPy scalars, no tuples, text as keys, callables by name."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, (list, tuple, range)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    return getattr(value, "__qualname__", type(value).__name__)
-
-
-def _encoded(layer: str, nodes: Sequence[Node]) -> Any:
-    """Return a layer's node ids, or only their number where they are the layer's own neurons."""
-    if all(node == (layer, i) for i, node in enumerate(nodes)):
-        return len(nodes)
-    return [encode_node(node) for node in nodes]
-
-
-def _decoded(layer: str, ids: Any) -> tuple[Node, ...]:
-    from innersight_graph.graph.neuron import Neuron
-
-    if isinstance(ids, int):
-        return tuple(Neuron(layer, i) for i in range(ids))
-    return tuple(decode_node(node) for node in ids)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else "stands in a folder that does not exist"
-        raise InputError(f"The partition cannot be written to {str(path)!r}, which {problem}. Give the path of a file.")
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The partition {str(path)!r} cannot be read ({error}). Give a file written by P.to_json.") from error
-
-
-# ---------------------------------------------------------------------- comparing two partitions
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How alike two partitions are.
-
-    Attributes
-    ----------
-    ari : float
-        Adjusted Rand index: 1 for equal partitions, 0 expected by chance.
-    ami : float
-        Adjusted mutual information: likewise.
-    vi : float
-        Variation of information, in nats: 0 for equal partitions.
-    n_p, n_r : int
-        Numbers of communities compared.
-    layers : mapping from layer name to Agreement
-        The same per layer.
-    """
-
-    ari: float
-    ami: float
-    vi: float
-    n_p: int
-    n_r: int
-    layers: Mapping[str, Agreement] = field(default_factory=dict, repr=False)
-
-    def to_pandas(self) -> Any:
-        """Return a `pandas.DataFrame`: one row per layer and one named ``"overall"``."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingExtraError("pandas", "pandas", "Agreement.to_pandas") from None
-        rows = {**self.layers, "overall": self}
-        return pd.DataFrame({name: [a.ari, a.ami, a.vi, a.n_p, a.n_r] for name, a in rows.items()}, ["ari", "ami", "vi", "n_p", "n_r"]).T
-
-
-def agreement(P: Partition, R: Partition, *, layer: str | None = None) -> Agreement:
-    """Return how alike two partitions of one graph are, per layer and overall.
-
-    Parameters
-    ----------
-    P, R : Partition
-        Compared on the neurons both assign; silent neurons, which both set aside, do not count.
-    layer : str, optional
-        Compare this layer only.
-
-    Returns
-    -------
-    Agreement
-
-    Raises
-    ------
-    InputError
-        The partitions belong to different graphs, or share no neuron.
-
-    References
-    ----------
-    Hubert & Arabie 1985, doi:10.1007/BF01908075; Vinh, Epps & Bailey 2010 (AMI); Meilă 2007, doi:10.1016/j.jmva.2006.11.013.
-
-    Examples
-    --------
-    >>> import networkx as nx
-    >>> G = nx.path_graph(4)
-    >>> P = Partition.from_communities(G, [{0, 1}, {2, 3}])
-    >>> agreement(P, P)
-    Agreement(ari=1.0, ami=1.0, vi=0.0, n_p=2, n_r=2)
-    """
-    if P.nodes != R.nodes:
-        raise InputError("The two partitions belong to different graphs. Detect both on the same graph, then compare.")
-    names = [layer] if layer is not None else [name for name in P.layers if name in R.layers]
-    pairs = {name: _common(P, R, name) for name in names}
-    pairs = {name: pair for name, pair in pairs.items() if pair[0].size}
-    if not pairs:
-        raise InputError("The two partitions assign no neuron in common. Detect both on the same layers.")
-    if layer is not None:
-        return _compare(*pairs[layer])
-    a = np.concatenate([a + P._layers.index(name) for name, (a, _) in pairs.items()])
-    b = np.concatenate([b + R._layers.index(name) for name, (_, b) in pairs.items()])
-    return _compare(a, b, {name: _compare(*pair) for name, pair in pairs.items()})
-
-
-def _common(P: Partition, R: Partition, layer: str) -> tuple[Labels, Labels]:
-    a, b = _spoken(P, layer), _spoken(R, layer)
-    both = (a >= 0) & (b >= 0)
-    return a[both], b[both]
-
-
-def _spoken(P: Partition, layer: str) -> Labels:
-    """Return the labels of a layer with its silent neurons unassigned."""
-    labels = P.labels(layer)
-    silent = P.stats.get(layer, {}).get("silent")
-    if silent is not None:
-        labels[labels == silent - P._layers.index(layer)] = -1
-    return labels
-
-
-def _compare(a: Labels, b: Labels, layers: Mapping[str, Agreement] | None = None) -> Agreement:
-    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
-
-    ami = float(adjusted_mutual_info_score(a, b))
-    found = (len(np.unique(a)), len(np.unique(b)))
-    return Agreement(float(adjusted_rand_score(a, b)), ami, _variation(a, b), *found, layers=dict(layers or {}))
-
-
-def _variation(a: Labels, b: Labels) -> float:
-    """Return the variation of information, 2 H(a, b) - H(a) - H(b), in nats."""
-    joint = 2.0 * _entropy(np.stack([a, b], axis=1)) - _entropy(a[:, None]) - _entropy(b[:, None])
-    # Rounding leaves ±1e-16 where the partitions are equal.
-    return max(0.0, joint) if joint > 1e-12 else 0.0
-
-
-def _entropy(rows: Labels) -> float:
-    shares = np.unique(rows, axis=0, return_counts=True)[1] / len(rows)
-    return float(-np.sum(shares * np.log(shares)))
-
-
-def align(P: Partition, R: Partition) -> dict[int, int]:
-    """Return which community of P each community of R corresponds to: the matching with the most neurons in common.
-
-    Parameters
-    ----------
-    P, R : Partition
-        Of the same graph.
-
-    Returns
-    -------
-    dict
-        Number of a community in R → number of its partner in P, within the same layer, one to one; communities without a
-        partner that shares a neuron are left out.
-
-    Raises
-    ------
-    InputError
-        The partitions belong to different graphs.
-
-    Examples
-    --------
-    >>> import networkx as nx
-    >>> G = nx.path_graph(5)
-    >>> P = Partition.from_communities(G, [{0, 1, 2}, {3, 4}])
-    >>> R = Partition.from_communities(G, [{0, 1}, {2, 3, 4}])
-    >>> align(P, R)
-    {0: 1, 1: 0}
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    if P.nodes != R.nodes:
-        raise InputError("The two partitions belong to different graphs. Detect both on the same graph, then align.")
-    partner: dict[int, int] = {}
-    for layer in R.layers:
-        mine = [i for i, name in enumerate(P._layers) if name == layer]
-        theirs = [i for i, name in enumerate(R._layers) if name == layer]
-        overlap = np.array([[len(R[r] & P[p]) for p in mine] for r in theirs]).reshape(len(theirs), len(mine))
-        for r, p in zip(*linear_sum_assignment(-overlap), strict=True):
-            if overlap[r, p]:
-                partner[theirs[r]] = mine[p]
-    return dict(sorted(partner.items()))
