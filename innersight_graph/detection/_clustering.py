@@ -1,0 +1,109 @@
+"""Clustering steps that several detectors share: how many, k-means, and the normalised spectral embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from innersight_graph.detection._layers import check_n_communities
+from innersight_graph.errors import InputError
+from innersight_graph.graph.layered import LayeredDiGraph
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.intp]
+_DENSE_LIMIT = 1500
+DEFAULT_NUMBER = 4
+
+
+def number_of(n_communities: int | Mapping[str, int] | None, layer: str, width: int) -> int:
+    """Return how many communities a layer gets: the number given, a layer's own, or by default four where they fit."""
+    wanted = n_communities.get(layer) if isinstance(n_communities, Mapping) else n_communities
+    if wanted is None:
+        return max(1, min(DEFAULT_NUMBER, width))
+    return check_n_communities(wanted, max(width, 1), layer)[0]
+
+
+def kmeans(points: Floats, n_clusters: int, seed: np.random.SeedSequence, *, n_init: int = 25) -> Ints:
+    """K-means labels; fewer clusters than asked for where there are fewer distinct points."""
+    from sklearn.cluster import KMeans
+
+    n_clusters = min(n_clusters, np.unique(np.round(points, 12), axis=0).shape[0])
+    if n_clusters <= 1:
+        return np.zeros(points.shape[0], dtype=np.intp)
+    model = KMeans(n_clusters, n_init=n_init, random_state=int(seed.generate_state(1)[0]))
+    labels: Ints = model.fit(points).labels_.astype(np.intp)
+    return labels
+
+
+def spectral_embedding(affinity: Any, n_vectors: int, seed: np.random.SeedSequence) -> Floats:
+    """Leading eigenvectors of D^-½ A D^-½ divided by √D: (n, n_vectors).
+
+    Parameters
+    ----------
+    affinity : ndarray or sparse array (n, n)
+        Symmetric, non-negative, no empty row.
+    n_vectors
+        Dimensions.
+    seed
+        Of the starting vector where the matrix is large enough for an iterative solver.
+    """
+    from scipy import sparse
+    from scipy.linalg import eigh
+    from scipy.sparse.linalg import eigsh
+
+    n = affinity.shape[0]
+    root = np.sqrt(np.asarray(affinity.sum(axis=1), dtype=float).ravel())
+    scale = sparse.diags_array(1 / root)
+    if n <= _DENSE_LIMIT or n_vectors >= n - 1:
+        full = affinity.toarray() if sparse.issparse(affinity) else np.asarray(affinity, dtype=float)
+        _, vectors = eigh(full / np.outer(root, root), subset_by_index=[n - n_vectors, n - 1])
+    else:
+        start = np.random.default_rng(seed).standard_normal(n)
+        normalised = scale @ sparse.csr_array(affinity) @ scale
+        values, vectors = eigsh(normalised.astype(float), k=n_vectors, which="LA", v0=start)
+        vectors = vectors[:, np.argsort(values)]
+    embedding: Floats = vectors[:, ::-1] / root[:, None]
+    return embedding
+
+
+def spectral_labels(affinity: Any, n_clusters: int, seed: np.random.SeedSequence, *, n_init: int = 25) -> Ints:
+    """Normalised spectral clustering; nodes without any affinity are labelled -1."""
+    degree = np.asarray(affinity.sum(axis=1)).ravel()
+    connected = np.flatnonzero(degree > 0)
+    labels = np.full(degree.size, -1, dtype=np.intp)
+    if connected.size == 0:
+        return labels
+    inner = affinity[connected][:, connected]
+    k = min(n_clusters, connected.size)
+    labels[connected] = kmeans(spectral_embedding(inner, k, seed), k, seed, n_init=n_init)
+    return labels
+
+
+def measured(
+    arrays: Mapping[str, npt.ArrayLike] | None, G: LayeredDiGraph, layer: str, what: str, square: bool = False
+) -> Floats:
+    """Return what was measured of a layer's neurons, one row each, or say how to measure it.
+
+    Raises
+    ------
+    InputError
+        If nothing was given for the layer, or the shape does not fit it.
+    """
+    maker = "similarities(model, data, G, kind=...)" if square else "activations(model, data, G)"
+    if arrays is None or layer not in arrays:
+        given = "nothing" if arrays is None else f"the layers {', '.join(map(repr, arrays))}"
+        raise InputError(
+            f"This method needs {what} measured on the model for layer {layer!r}; {given} came. "
+            f"Make them with {what} = innersight_graph.{maker} and pass {what}={what}."
+        )
+    values = np.asarray(arrays[layer], dtype=float)
+    width = G.layer(layer).width
+    if values.ndim != 2 or values.shape[0] != width or (square and values.shape[1] != width):
+        expected = f"({width}, {width})" if square else f"({width}, number of samples)"
+        raise InputError(f"{what}[{layer!r}] has shape {values.shape}; {expected} was expected, one row per neuron.")
+    if not np.isfinite(values).all():
+        raise InputError(f"{what}[{layer!r}] holds NaN or infinite values. Measure it again on finite outputs.")
+    return values
