@@ -103,7 +103,7 @@ class NodeAtlas(Mapping[Node, ReadOnlyDict]):
     ----------
     index : NodeIndex
     arrays : mapping from layer name to {attribute: array of shape (width,)}
-    given : sequence of dict, optional
+    given : sequence of ReadOnlyDict, optional
         The attributes exactly as a graph from elsewhere brought them, in node order; replaces the derived ones.
     """
 
@@ -113,7 +113,7 @@ class NodeAtlas(Mapping[Node, ReadOnlyDict]):
         self,
         index: NodeIndex,
         arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]],
-        given: Sequence[dict[str, Any]] | None = None,
+        given: Sequence[ReadOnlyDict] | None = None,
     ) -> None:
         self._index = index
         self._arrays = arrays
@@ -122,7 +122,7 @@ class NodeAtlas(Mapping[Node, ReadOnlyDict]):
     def __getitem__(self, node: Node) -> ReadOnlyDict:
         number, position = self._index.position(node)
         if self._given is not None:
-            return ReadOnlyDict(self._given[position])
+            return self._given[position]
         layer = self._index.layers[number]
         data = {"layer": layer.name, "index": position, "subset": layer.depth, "kind": layer.kind}
         for name, values in self._arrays.get(layer.name, {}).items():

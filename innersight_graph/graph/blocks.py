@@ -150,7 +150,7 @@ class SparseBlock:
         The order within a row is the order of iteration.
     kind : str
         ``"value"`` or ``"gate"``.
-    attributes : sequence of dict, optional
+    attributes : sequence of ReadOnlyDict, optional
         The attributes of the entries where a graph from elsewhere brought its own, aligned with ``matrix.data``.
     transposed : SparseBlock, optional
         The same edges by target, where their order of iteration is not that of the sources.
@@ -162,7 +162,7 @@ class SparseBlock:
         self,
         matrix: sparse.csr_array,
         kind: str,
-        attributes: Sequence[dict[str, Any]] | None = None,
+        attributes: Sequence[ReadOnlyDict] | None = None,
         transposed: SparseBlock | None = None,
     ) -> None:
         self.matrix = matrix
@@ -193,7 +193,7 @@ class SparseBlock:
 
     def _data(self, position: int) -> ReadOnlyDict:
         if self.attributes is not None:
-            return ReadOnlyDict(self.attributes[position])
+            return self.attributes[position]
         return edge_data(float(self.matrix.data[position]), self.kind)
 
     def _position(self, row: int, column: int) -> int | None:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from innersight_graph.errors import InputError
-from innersight_graph.graph.adjacency import Adjacency, NodeAtlas, NodeIndex
-from innersight_graph.graph.blocks import Block, DenseBlock
+from innersight_graph.graph.adjacency import Adjacency, Neighbours, NodeAtlas, NodeIndex
+from innersight_graph.graph.blocks import Block, DenseBlock, ReadOnlyDict
 from innersight_graph.graph.neuron import Layer, Neuron
 
 __all__ = ["Layer", "LayeredDiGraph", "Neuron"]
@@ -76,6 +76,10 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
     (True, True)
     """
 
+    node_dict_factory = NodeAtlas
+    adjlist_outer_dict_factory = Adjacency
+    adjlist_inner_dict_factory = Neighbours
+    edge_attr_dict_factory = ReadOnlyDict
     layers: tuple[Layer, ...]
     connections: Mapping[Pair, Matrix]
     kinds: Mapping[Pair, str]
@@ -97,7 +101,7 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
         blocks: Mapping[Pair, Block],
         arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]],
         graph: Mapping[str, Any],
-        node_data: Sequence[dict[str, Any]] | None = None,
+        node_data: Sequence[ReadOnlyDict] | None = None,
     ) -> LayeredDiGraph:
         self: LayeredDiGraph = object.__new__(cls)
         self.graph = dict(graph)
@@ -118,7 +122,8 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
         self._node = NodeAtlas(index, self.node_attributes, node_data)
         self._adj = Adjacency(index, forward)
         self._pred = Adjacency(index, backward)
-        self.__networkx_cache__ = {}
+        # No cache of conversions: ours costs nothing, and NetworkX warns at every use of a cached one.
+        self.__networkx_cache__ = None
         self.frozen = True
         return self
 
