@@ -26,6 +26,11 @@ def number_of(n_communities: int | Mapping[str, int] | None, layer: str, width: 
     return check_n_communities(wanted, max(width, 1), layer)[0]
 
 
+def dense(W: Any) -> npt.NDArray[np.float64]:
+    """Return a connection's weights as a new dense float64 array."""
+    return np.array(W.toarray() if hasattr(W, "toarray") else W, dtype=np.float64)
+
+
 def kmeans(points: Floats, n_clusters: int, seed: np.random.SeedSequence, *, n_init: int = 25) -> Ints:
     """K-means labels; fewer clusters than asked for where there are fewer distinct points."""
     from sklearn.cluster import KMeans

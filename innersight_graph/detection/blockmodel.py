@@ -50,7 +50,7 @@ def blockmodel_communities(
     joint: bool = False,
     sensitive: bool = False,
     weights: str = "auto",
-    density: float = 0.3,
+    keep: float = 0.3,
     levels: int = 6,
     degree: str = "auto",
     criterion: str = "bound",
@@ -81,10 +81,10 @@ def blockmodel_communities(
         Where the bound sees one community, test the strongest spectral direction against copies of the null. If it
         stands out, return 1 + (significant directions) communities, marked ``"weak evidence"``.
     weights : {"auto", "signed", "levels", "scores"}
-        How weights are read. ``"signed"``: their signs (of the `density` largest after equalising rows and columns,
+        How weights are read. ``"signed"``: their signs (of the share `keep` that is largest after equalising rows and columns,
         unless all are of one size). ``"levels"``: six levels of size times sign. ``"scores"``: signed normal scores, for dense
         weights. ``"auto"`` takes signs for weights of one size, scores where more than nine in ten are not zero, else levels.
-    density : float
+    keep : float
         Share of the connections kept by ``weights="signed"`` on weights of several sizes.
     levels : int
         Levels of size, each half of what is above the one below.
@@ -145,14 +145,14 @@ def blockmodel_communities(
     _check(weights, _READINGS, "weights")
     _check(criterion, _CRITERIA, "criterion")
     _check(degree, ("auto", "total", "sign"), "degree")
-    if not 0 < density <= 1 or levels < 1 or max_communities < 1 or replicates < 1 or n_init < 1:
+    if not 0 < keep <= 1 or levels < 1 or max_communities < 1 or replicates < 1 or n_init < 1:
         raise InputError(
-            f"density={density}, levels={levels}, max_communities={max_communities}, replicates={replicates}, n_init={n_init}: "
-            "density must lie in (0, 1] and the others be at least 1."
+            f"keep={keep}, levels={levels}, max_communities={max_communities}, replicates={replicates}, n_init={n_init}: "
+            "keep must lie in (0, 1] and the others be at least 1."
         )
     graph = as_layered(G)
     entropy = resolve_seed(seed)
-    reading = _Reading(weights, density, levels, degree)
+    reading = _Reading(weights, keep, levels, degree)
     fits: dict[str, _Fit] = {}
     for name, live, _ in live_layers(graph, layers):
         wanted = n_communities.get(name) if isinstance(n_communities, Mapping) else n_communities
@@ -165,7 +165,7 @@ def blockmodel_communities(
         fits[name] = fit
     joined = _join(graph, fits, reading) if joint else None
     params: dict[str, Any] = {
-        "n_communities": n_communities, "joint": joint, "sensitive": sensitive, "weights": weights, "density": density,
+        "n_communities": n_communities, "joint": joint, "sensitive": sensitive, "weights": weights, "keep": keep,
         "levels": levels, "degree": degree, "criterion": criterion, "max_communities": max_communities, "replicates": replicates,
         "alpha": alpha, "n_init": n_init,
     }  # fmt: skip
@@ -185,7 +185,7 @@ class _Reading:
     """How weights become blocks."""
 
     weights: str
-    density: float
+    keep: float
     levels: int
     degree: str
 
@@ -209,7 +209,7 @@ class _Reading:
             return _sparse_codes(W) if hasattr(W, "tocsr") else sign_codes(W)
         full = _dense(W)
         size = equalised(full)
-        return sign_codes(np.where(size >= np.quantile(size, 1 - self.density), full, 0.0))
+        return sign_codes(np.where(size >= np.quantile(size, 1 - self.keep), full, 0.0))
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from innersight_graph.detection._clustering import number_of
 from innersight_graph.detection._layers import assemble, live_layers
@@ -60,12 +61,20 @@ def degree_communities(
     for name, live, _ in live_layers(graph, layers):
         strength = np.zeros(graph.layer(name).width)
         for source in weighted.incoming(name):
-            strength += np.asarray(abs(weighted.matrix(source, name)).sum(axis=0)).ravel()
+            strength += _strength(weighted.matrix(source, name), 0)
         for target in weighted.outgoing(name):
-            strength += np.asarray(abs(weighted.matrix(name, target)).sum(axis=1)).ravel()
+            strength += _strength(weighted.matrix(name, target), 1)
         # Equal strengths differ by rounding once weights were rescaled; six digits keep them together.
         scale = max(float(strength.max(initial=0.0)), 1e-300)
         rank = rankdata(np.round(strength[live] / scale, 6), method="min") - 1
         labels[name] = (rank * number_of(n_communities, name, live.size) // max(live.size, 1)).astype(np.intp)
     params = {"n_communities": n_communities, "gauge": gauge}
     return assemble(graph, labels, method="degree", params=params, seed=seed if isinstance(seed, int) else None)
+
+
+def _strength(W: Any, axis: int) -> npt.NDArray[np.float64]:
+    """Summed absolute weights along an axis, in double precision."""
+    if not hasattr(W, "tocoo"):
+        return np.abs(W).sum(axis=axis, dtype=np.float64)
+    entries = W.tocoo()
+    return np.bincount(entries.coords[1 - axis], weights=np.abs(entries.data).astype(np.float64), minlength=W.shape[1 - axis])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from innersight_graph.detection._clustering import number_of, spectral_embedding
+from innersight_graph.detection._clustering import dense, number_of, spectral_embedding
 from innersight_graph.detection._layers import assemble, live_layers, resolve_layers, resolve_seed, seed_sequence
 from innersight_graph.errors import InputError
 from innersight_graph.graph.gauge import balance
@@ -119,7 +119,7 @@ def geometric_communities(
     weighted = balance(graph) if gauge == "balanced" else graph
     live = {name: indices for name, indices, _ in live_layers(graph, [layer.name for layer in graph.layers])}
     weights = {
-        (s, t): np.abs(_dense(weighted.matrix(s, t))[np.ix_(live[s], live[t])])
+        (s, t): np.abs(dense(weighted.matrix(s, t))[np.ix_(live[s], live[t])])
         for (s, t), kind in weighted.kinds.items()
         if kind == "value"
     }
@@ -213,7 +213,3 @@ def _cut(positions: Floats, weight: Floats, k: int) -> npt.NDArray[np.intp]:
         labels[order[begin:end]] = group
         end = begin
     return labels
-
-
-def _dense(W: Any) -> Floats:
-    return np.asarray(W.toarray() if hasattr(W, "toarray") else W, dtype=np.float64)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from innersight_graph.detection._clustering import spectral_labels
+from innersight_graph.detection._clustering import dense, spectral_labels
 from innersight_graph.detection._layers import assemble, live_layers, resolve_layers, resolve_seed, seed_sequence
 from innersight_graph.errors import InputError
 from innersight_graph.graph.gauge import balance
@@ -197,7 +197,7 @@ class _Network:
         self.widths = {layer.name: layer.width for layer in graph.layers}
         self.symmetric = graph.graph.get("directed") is False
         self.blocks = {
-            (s, t): np.abs(_dense(weighted.matrix(s, t))[np.ix_(self.live[s], self.live[t])])
+            (s, t): np.abs(dense(weighted.matrix(s, t))[np.ix_(self.live[s], self.live[t])])
             for (s, t), kind in weighted.kinds.items()
             if kind == "value"
         }
@@ -243,9 +243,6 @@ class _Network:
         full[self.live[name]] = labels[self.place[name]]
         return full
 
-
-def _dense(W: Any) -> npt.NDArray[np.float64]:
-    return np.asarray(W.toarray() if hasattr(W, "toarray") else W, dtype=np.float64)
 
 
 def _all_entries(W: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:

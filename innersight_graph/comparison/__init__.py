@@ -1,0 +1,8 @@
+"""Methods side by side: on one graph (`compare`), in what they can do (`capabilities`), and on planted truth (`benchmark`)."""
+
+from __future__ import annotations
+
+from innersight_graph.comparison.capability import capabilities
+from innersight_graph.comparison.table import Comparison, compare
+
+__all__ = ["Comparison", "capabilities", "compare"]

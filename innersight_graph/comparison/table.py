@@ -1,0 +1,281 @@
+"""`compare`: several partitions of one graph in one table, with what they agree on and how they score."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from innersight_graph.detection import detect
+from innersight_graph.detection._layers import resolve_seed
+from innersight_graph.errors import InputError, MissingExtraError
+from innersight_graph.graph.interchange import as_layered
+from innersight_graph.partition import Partition, agreement, as_partition
+
+__all__ = ["Comparison", "compare"]
+
+Method = str | Callable[..., Any] | Partition | Iterable[Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of partitions of one graph.
+
+    Attributes
+    ----------
+    rows : tuple of dict
+        One for each method: ``method``, ``communities``, ``largest`` (share of the neurons in the largest community),
+        ``agreement`` (mean ARI with the other rows), ``reference`` (ARI with the reference, where one was given), one column
+        for each evaluator, ``stability`` (ARI between seeds), ``seconds``.
+    partitions : mapping from name to Partition
+    agreements : ndarray (n_methods, n_methods)
+        ARI of each pair of rows.
+
+    Examples
+    --------
+    >>> import networkx as nx
+    >>> table = compare(nx.barbell_graph(5, 0), ["blockmodel", "random"], [len], seed=0)
+    >>> [row["method"] for row in table.rows], table.agreements.shape
+    (['blockmodel', 'random'], (2, 2))
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    partitions: Mapping[str, Partition]
+    agreements: npt.NDArray[np.float64]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names, in the order of the table."""
+        return tuple(dict.fromkeys(key for row in self.rows for key in row))
+
+    def to_pandas(self) -> Any:
+        """Return the table as a `pandas.DataFrame`, one row for each method."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingExtraError("pandas", "pandas", "Comparison.to_pandas") from None
+        return pd.DataFrame(list(self.rows), columns=list(self.columns))
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the table as CSV text and write it to a file if a path is given."""
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in self.rows)
+        if path is not None:
+            write_whole(Path(path), buffer.getvalue())
+        return buffer.getvalue()
+
+    def __str__(self) -> str:
+        cells = [list(self.columns), *([_cell(row.get(column)) for column in self.columns] for row in self.rows)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(self.columns))]
+        return "\n".join(
+            "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+            for line in cells
+        )
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        head = "".join(f"<th>{escape(column)}</th>" for column in self.columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(_cell(row.get(column)))}</td>" for column in self.columns) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def compare(
+    G: Any,
+    partitions: Mapping[str, Method] | Sequence[Method],
+    evaluators: Iterable[Any] = (),
+    *,
+    reference: Partition | None = None,
+    repeats: int = 0,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    layers: str | Iterable[str] | None = None,
+    seed: int | None = None,
+    progress: bool = False,
+) -> Comparison:
+    """Put several partitions of one graph side by side.
+
+    Parameters
+    ----------
+    G : LayeredDiGraph or NetworkX graph
+    partitions : mapping or sequence
+        Each entry a `Partition`, sets of nodes, the name of a method (``"em"``), or a function ``f(G, layers=…, seed=…)``. Methods
+        are run here and timed.
+    evaluators : iterable
+        Objects with a method ``evaluate(G, partition, seed=…)``, such as ``Structure(G)`` or ``Ablation(model, data)``, or functions of
+        a partition. None given: the connection structure alone.
+    reference : Partition, optional
+        Known or preferred communities, for the column ``reference``.
+    repeats : int
+        Further runs with other seeds of every method that is run here, for the column ``stability``; 0 takes what the method
+        itself reports.
+    options : mapping from method name to mapping, optional
+        Keyword arguments of single methods, e.g. ``{"spectral": {"n_communities": 8}}``.
+    layers : str, iterable of str, or None
+        Layers to partition; None is every hidden layer.
+    seed : int, optional
+        Seed of methods and evaluators.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        If there is nothing to compare, or a partition belongs to another graph.
+
+    Examples
+    --------
+    >>> import networkx as nx
+    >>> K = nx.karate_club_graph()
+    >>> clubs = [[v for v in K if K.nodes[v]["club"] == c] for c in ("Mr. Hi", "Officer")]
+    >>> table = compare(K, {"clubs": clubs, "degree": "degree"}, seed=0)
+    >>> [(row["method"], row["communities"]) for row in table.rows]
+    [('clubs', 2), ('degree', 4)]
+    """
+    graph = as_layered(G)
+    entropy = resolve_seed(seed)
+    named = _named(partitions)
+    judges = list(evaluators) or _structure(graph)
+    found: dict[str, Partition] = {}
+    rows = []
+    for name, method in _tracked(named.items(), len(named), progress):
+        row: dict[str, Any] = {"method": name}
+        own = dict((options or {}).get(name, {}))
+        found[name], seconds, stability = _obtain(graph, method, own, layers, entropy, repeats)
+        row |= {"communities": _count(found[name]), "largest": _largest(found[name]), "agreement": None}
+        if reference is not None:
+            row["reference"] = agreement(reference, found[name]).ari
+        row |= {_name(judge): _judge(judge, graph, found[name], entropy) for judge in judges}
+        rows.append(row | {"stability": stability, "seconds": seconds})
+    agreements = _agreements(list(found.values()))
+    for i, row in enumerate(rows):
+        others = np.delete(agreements[i], i)
+        row["agreement"] = float(np.nanmean(others)) if np.isfinite(others).any() else None
+    return Comparison(tuple(rows), found, agreements)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step, so that a reader never sees half of it."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"{str(path)!r} cannot be written: it is a folder, or its folder does not exist. Name another place.")
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def stability_of(partitions: Sequence[Partition]) -> float | None:
+    """Mean ARI between all pairs; None for fewer than two."""
+    if len(partitions) < 2:
+        return None
+    values = _agreements(partitions)[np.triu_indices(len(partitions), 1)]
+    return float(np.nanmean(values))
+
+
+def _named(partitions: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
+    if isinstance(partitions, Mapping):
+        named = dict(partitions)
+    elif isinstance(partitions, (str, Partition)):
+        named = {_name(partitions): partitions}
+    else:
+        named = {}
+        for entry in partitions:
+            name = _name(entry)
+            number = 2
+            while name in named:
+                name, number = f"{_name(entry)} {number}", number + 1
+            named[name] = entry
+    if not named:
+        raise InputError("There is nothing to compare. Give partitions, or names of methods such as ['em', 'leiden'].")
+    return named
+
+
+def _name(entry: Any) -> str:
+    if isinstance(entry, str):
+        return entry
+    if isinstance(entry, Partition):
+        return entry.method
+    name = getattr(entry, "name", None) or getattr(entry, "__name__", None)
+    return str(name) if name else type(entry).__name__.lower()
+
+
+def _obtain(
+    G: Any, method: Method, own: dict[str, Any], layers: Any, seed: int, repeats: int
+) -> tuple[Partition, float | None, float | None]:
+    """Return the partition, the seconds it took and its stability across seeds, as far as they are known."""
+    if not (isinstance(method, str) or callable(method)):
+        given = as_partition(G, method)
+        return given, None, _reported_stability(given)
+    begin = time.perf_counter()
+    first = detect(G, method, **{"layers": layers, "seed": seed, **own})
+    seconds = time.perf_counter() - begin
+    more = [detect(G, method, **{"layers": layers, **own, "seed": seed + i + 1}) for i in range(repeats)]
+    return first, seconds, stability_of([first, *more]) if more else _reported_stability(first)
+
+
+def _reported_stability(P: Partition) -> float | None:
+    values = [stats["stability"] for stats in P.stats.values() if stats.get("stability") is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _structure(G: Any) -> list[Any]:
+    from innersight_graph.evaluation.structure import Structure
+
+    return [Structure(G)]
+
+
+def _judge(judge: Any, G: Any, P: Partition, seed: int) -> float | None:
+    value = judge.evaluate(G, P, seed=seed) if hasattr(judge, "evaluate") else judge(P)
+    number = float(value)
+    return number if np.isfinite(number) else None
+
+
+def _count(P: Partition) -> int:
+    """Communities that were found: the silent neurons' is not counted."""
+    silent = sum(stats.get("silent") is not None for stats in P.stats.values())
+    return len(P) - silent
+
+
+def _largest(P: Partition) -> float:
+    return max(map(len, P)) / max(sum(map(len, P)), 1) if len(P) else 0.0
+
+
+def _agreements(partitions: Sequence[Partition]) -> npt.NDArray[np.float64]:
+    out = np.eye(len(partitions))
+    for i, P in enumerate(partitions):
+        for j, R in enumerate(partitions[:i]):
+            common = set(P.layers) & set(R.layers)
+            out[i, j] = out[j, i] = agreement(P, R).ari if common else np.nan
+    return out
+
+
+def _tracked(items: Iterable[Any], total: int, progress: bool) -> Iterable[Any]:
+    if not progress:
+        return items
+    from rich.progress import track
+
+    return track(items, total=total, description="comparing", transient=True)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
