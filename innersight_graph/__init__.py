@@ -26,6 +26,15 @@ _HOMES = {
     "innersight_graph.detection": ("detect",),
     "innersight_graph.detection.louvain": ("louvain_communities",),
     "innersight_graph.detection.leiden": ("leiden_communities",),
+    "innersight_graph.detection.blockmodel": ("blockmodel_communities",),
+    "innersight_graph.detection.spectral": ("Clusterability", "clusterability", "normalized_cut", "spectral_communities"),
+    "innersight_graph.detection.specialization": ("specialization_communities", "specialization_test"),
+    "innersight_graph.detection.similarity": ("similarity_communities",),
+    "innersight_graph.detection.geometric": ("connection_cost", "geometric_communities"),
+    "innersight_graph.detection.coactivation": ("coactivation_communities",),
+    "innersight_graph.detection.random": ("random_communities",),
+    "innersight_graph.detection.degree": ("degree_communities",),
+    "innersight_graph.detection.consensus": ("consensus_communities",),
     "innersight_graph.statistics": (
         "auc", "benjamini_hochberg", "bootstrap_interval", "holm", "matched_label_draws", "max_statistic", "mcnemar",
         "minimum_detectable_effect", "paired_difference_interval", "rank_sum", "seed_variance", "wilson_interval",
@@ -33,6 +42,11 @@ _HOMES = {
     "innersight_graph.data": (
         "ImageData", "Split", "load_afhq", "load_digits", "load_image_folder", "load_mnist", "make_faces",
     ),
+    "innersight_graph.planted": (
+        "detectability", "null_layers", "planted_blocks", "planted_hubs", "planted_layers", "planted_roles", "planted_scale",
+    ),
+    "innersight_graph.comparison": ("Comparison", "capabilities", "compare"),
+    "innersight_graph._html": ("Page", "make_page", "to_html", "to_pyvis"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]

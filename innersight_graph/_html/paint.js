@@ -1,0 +1,273 @@
+"use strict";
+/* Draws a scene with any pen: the canvas of the page, a bitmap for export, or the SVG writer. */
+(() => {
+  const { theme } = InnerSight;
+  const LEVELS = 6; // widths an edge can have
+  const DASHED_MOST = 1500; // dashes are slow to draw; with more edges inhibition is shown by dashes on the selection only
+
+  /* Adds one connection to a path: a horizontal S between columns, a bow inside a column or a ring. */
+  function connect(pen, x1, y1, x2, y2, r1, r2, ring) {
+    if (ring) {
+      pen.moveTo(x1, y1);
+      pen.quadraticCurveTo((x1 + x2) * 0.36, (y1 + y2) * 0.36, x2, y2);
+      return;
+    }
+    if (Math.abs(x1 - x2) < 1) {
+      const bow = 40 + Math.abs(y2 - y1) * 0.3;
+      pen.moveTo(x1 + r1, y1);
+      pen.bezierCurveTo(x1 + bow, y1, x2 + bow, y2, x2 + r2, y2);
+      return;
+    }
+    const way = x2 > x1 ? 1 : -1, a = x1 + way * r1, b = x2 - way * r2, middle = (a + b) / 2;
+    pen.moveTo(a, y1);
+    pen.bezierCurveTo(middle, y1, middle, y2, b, y2);
+  }
+
+  /* Which connections are drawn now: all that pass the filters, or only those that touch the given neurons or boxes. */
+  function visible(scene, state, touching) {
+    const kept = [];
+    const ok = (layer) => !state.hidden.has(layer);
+    if (state.view === "communities") {
+      scene.flows.forEach((flow) => {
+        if (touching && !touching.has(flow.s) && !touching.has(flow.t)) return;
+        if (!ok(scene.boxes[flow.s].layer) || !ok(scene.boxes[flow.t].layer)) return;
+        for (const sign of [1, -1]) {
+          if (!(sign > 0 ? state.activation : state.inhibition)) continue;
+          const strength = sign > 0 ? flow.up : flow.down;
+          if (strength > 0 && strength >= state.threshold && (touching || flow.rest & (sign > 0 ? 1 : 2))) {
+            kept.push({ s: flow.s, t: flow.t, sign, strength });
+          }
+        }
+      });
+      return kept;
+    }
+    const { s, t, w, strength, n } = scene.edges;
+    const { boxOf } = scene, boxes = scene.boxes;
+    for (let e = 0; e < n; e++) {
+      if (w[e] > 0 ? !state.activation : !state.inhibition) continue;
+      if (strength[e] < state.threshold * 255) continue;
+      if (touching && !touching.has(s[e]) && !touching.has(t[e])) continue;
+      if (state.hidden.size && (!ok(boxes[boxOf[s[e]]].layer) || !ok(boxes[boxOf[t[e]]].layer))) continue;
+      kept.push({ s: s[e], t: t[e], weight: w[e], sign: w[e] > 0 ? 1 : -1, strength: strength[e] / 255 });
+    }
+    return kept;
+  }
+
+  function strokes(pen, scene, state, edges, { strong, newPath }) {
+    const communities = state.view === "communities", ring = scene.layers.length === 1;
+    const widest = communities ? 6.5 : 2.6, thinnest = communities ? 0.7 : 0.5;
+    const paths = new Map();
+    for (const edge of edges) {
+      const level = Math.min(LEVELS - 1, Math.floor(Math.pow(edge.strength, 1.5) * LEVELS));
+      const key = edge.sign * (level + 1);
+      if (!paths.has(key)) paths.set(key, newPath());
+      const path = paths.get(key);
+      if (communities) {
+        const a = scene.boxes[edge.s], b = scene.boxes[edge.t];
+        connect(path, a.x, a.y, b.x, b.y, a.radius, b.radius, ring);
+      } else connect(path, scene.x[edge.s], scene.y[edge.s], scene.x[edge.t], scene.y[edge.t], 6, 6, ring);
+    }
+    const dash = strong || edges.length <= DASHED_MOST;
+    pen.save();
+    pen.lineCap = "butt";
+    for (const key of [...paths.keys()].sort((a, b) => Math.abs(a) - Math.abs(b))) {
+      const level = (Math.abs(key) - 0.5) / LEVELS;
+      pen.strokeStyle = key > 0 ? theme.activation : theme.inhibition;
+      pen.lineWidth = thinnest + (widest - thinnest) * level;
+      pen.globalAlpha = strong ? 0.6 + 0.3 * level : (communities ? 0.38 : 0.28) + 0.45 * level;
+      pen.setLineDash(key < 0 && dash ? (communities ? [8, 5] : [7, 4]) : []);
+      pen.stroke(paths.get(key));
+    }
+    pen.restore();
+  }
+
+  function boxColour(scene, state, box) {
+    if (state.colour === "drop") return InnerSight.ramp(InnerSight.facts.worst(scene, box, state.closing)?.drop ?? 0);
+    if (state.colour === "class") {
+      const worst = InnerSight.facts.worst(scene, box, state.closing);
+      return worst && worst.drop > 0 && worst.certain !== false ? InnerSight.hue(worst.index) : theme.grey;
+    }
+    return InnerSight.hue(box.hue);
+  }
+
+  function drawBoxes(pen, scene, state, lit) {
+    const communities = state.view === "communities";
+    scene.boxes.forEach((box, i) => {
+      if (state.hidden.has(box.layer)) return;
+      const chosen = state.selected.includes(i), dim = lit && !lit.has(i);
+      const colour = boxColour(scene, state, box);
+      pen.globalAlpha = dim ? 0.2 : 1;
+      if (!communities) {
+        const radius = Math.min(10, box.h / 2);
+        pen.beginPath();
+        pen.roundRect(box.x - box.w / 2, box.y - box.h / 2, box.w, box.h, radius);
+        pen.fillStyle = InnerSight.mix(theme.canvas, colour, box.role === "silent" ? 0.06 : theme.dark ? 0.2 : 0.15);
+        pen.fill();
+        pen.lineWidth = chosen ? 2.6 : 1;
+        pen.strokeStyle = chosen ? theme.text : InnerSight.mix(theme.canvas, colour, 0.55);
+        pen.setLineDash(box.role === "silent" || box.role === "unassigned" ? [3, 3] : []);
+        pen.stroke();
+        pen.setLineDash([]);
+      }
+    });
+    pen.globalAlpha = 1;
+  }
+
+  /* Names come last, with a rim in the page's colour, so that they stay readable over connections. */
+  function drawLabels(pen, scene, state, lit, scale) {
+    const size = Math.min(34, Math.max(12, 10 / scale));
+    pen.lineJoin = "round";
+    pen.strokeStyle = theme.canvas;
+    pen.lineWidth = size / 3.5;
+    scene.boxes.forEach((box, i) => {
+      if (state.hidden.has(box.layer)) return;
+      const chosen = state.selected.includes(i);
+      if (size > 20 && !chosen && state.hover?.box !== i) return;
+      pen.globalAlpha = lit && !lit.has(i) ? 0.25 : 1;
+      label(pen, scene, state, box, size, chosen);
+    });
+    pen.globalAlpha = 1;
+  }
+
+  function words(pen, text, x, y) {
+    pen.strokeText(text, x, y);
+    pen.fillText(text, x, y);
+  }
+
+  function label(pen, scene, state, box, size, chosen) {
+    if (box.role === "layer") return;
+    pen.fillStyle = theme.text;
+    const text = InnerSight.clip(box.short, 18), number = box.role === "class" ? "" : ` · ${box.size}`;
+    if (state.view === "communities") {
+      pen.textBaseline = "top";
+      pen.textAlign = box.role === "class" ? "left" : "center";
+      pen.font = `${chosen ? 700 : 600} ${size}px ${theme.font}`;
+      if (box.role === "class") {
+        pen.textBaseline = "middle";
+        words(pen, text, box.x + box.radius + 8, box.y);
+      } else {
+        const mark = badge(scene, state, box), beside = mark && mark.text.length > 3 ? ` ${mark.text}` : "";
+        words(pen, text + number + beside, box.x, box.y + box.radius + 4);
+      }
+      return;
+    }
+    pen.font = `${chosen ? 700 : 600} ${size}px ${theme.font}`;
+    if (box.role === "class") {
+      pen.textAlign = "left";
+      pen.textBaseline = "middle";
+      words(pen, text, box.x + box.w / 2 + 8, box.y);
+      return;
+    }
+    pen.textAlign = "left";
+    pen.textBaseline = "alphabetic";
+    const mark = badge(scene, state, box);
+    words(pen, text + number, box.x - box.w / 2 + 2, box.y - box.h / 2 - 6);
+    if (mark) {
+      pen.textAlign = "right";
+      pen.font = `700 ${size}px ${theme.font}`;
+      pen.fillStyle = mark.certain ? theme.accent : theme.muted;
+      pen.globalAlpha *= mark.certain ? 1 : 0.65;
+      words(pen, mark.text, box.x + box.w / 2 - 2, box.y - box.h / 2 - 6);
+    }
+  }
+
+  /* The class a community is for, beside its name: plain where supported, pale with a question mark where it is not. */
+  function badge(scene, state, box) {
+    const worst = InnerSight.facts.worst(scene, box, state.closing);
+    if (!worst || !(worst.drop >= 0.02) || (box.role !== "community" && box.role !== "silent")) return null;
+    const room = Math.max(2, Math.floor((box.w - 46) / 8));
+    const name = InnerSight.clip(worst.short, Math.min(8, room));
+    return { text: worst.certain ? name : `${name}?`, certain: worst.certain };
+  }
+
+  function drawCircles(pen, scene, state, lit) {
+    scene.boxes.forEach((box, i) => {
+      if (state.hidden.has(box.layer)) return;
+      const mark = badge(scene, state, box), chosen = state.selected.includes(i);
+      pen.globalAlpha = lit && !lit.has(i) ? 0.25 : 1;
+      if (chosen) {
+        pen.beginPath();
+        pen.arc(box.x, box.y, box.radius + 4, 0, 2 * Math.PI);
+        pen.lineWidth = 2.6;
+        pen.strokeStyle = theme.text;
+        pen.stroke();
+      }
+      if (!mark || mark.text.length > 3) return;
+      pen.textAlign = "center";
+      pen.textBaseline = "middle";
+      pen.font = `700 ${Math.min(14, box.radius * (mark.text.length > 2 ? 0.75 : 1))}px ${theme.font}`;
+      pen.fillStyle = InnerSight.ink(boxColour(scene, state, box));
+      pen.globalAlpha *= mark.certain ? 1 : 0.7;
+      pen.fillText(mark.text, box.x, box.y + 0.5);
+    });
+    pen.globalAlpha = 1;
+  }
+
+  /* Dots and circles for pens that have no vis-network behind them: the exports. */
+  function drawNodes(pen, scene, state, lit) {
+    for (const node of nodes(scene, state, lit)) {
+      pen.beginPath();
+      pen.arc(node.x, node.y, node.size, 0, 2 * Math.PI);
+      pen.fillStyle = node.color.background;
+      pen.fill();
+      pen.lineWidth = node.borderWidth;
+      pen.strokeStyle = node.color.border;
+      pen.stroke();
+    }
+  }
+
+  /* vis-network's dictionaries for what is drawn as a dot: neurons, or communities sized by their neurons. */
+  function nodes(scene, state, lit, open) {
+    const pale = (colour, on) => (on ? colour : InnerSight.mix(theme.canvas, colour, theme.dark ? 0.34 : 0.24));
+    const base = { shape: "dot", label: " ", fixed: true };
+    if (state.view === "communities") {
+      return scene.overview.filter((node) => !state.hidden.has(scene.boxes[scene.byId.get(node.id)].layer)).map((node) => {
+        const i = scene.byId.get(node.id), box = scene.boxes[i], colour = pale(boxColour(scene, state, box), !lit || lit.has(i));
+        const hollow = box.role === "silent" || box.role === "unassigned";
+        return {
+          ...base, id: node.id, x: box.x, y: box.y, size: box.radius, borderWidth: hollow ? 2 : 1,
+          color: { background: hollow ? theme.canvas : colour, border: hollow ? colour : InnerSight.mix(colour, theme.canvas, 0.35) },
+        };
+      });
+    }
+    const made = [];
+    scene.boxes.forEach((box, i) => {
+      if (state.hidden.has(box.layer) || (open && !open.has(i))) return;
+      const colour = pale(boxColour(scene, state, box), !lit || lit.has(i));
+      const hollow = box.role === "silent" || box.role === "unassigned";
+      for (const member of box.members) {
+        const at = scene.offset[box.layer] + member, chosen = state.neuron === at;
+        made.push({
+          ...base, id: `L${box.layer}n${member}`, x: scene.x[at], y: scene.y[at], size: chosen ? 8 : 6, borderWidth: chosen ? 2.5 : hollow ? 1.5 : 0.8,
+          color: { background: hollow ? theme.canvas : colour, border: chosen ? theme.text : hollow ? colour : theme.canvas },
+        });
+      }
+    });
+    return made;
+  }
+
+  function drawHeaders(pen, scene, state, scale) {
+    if (scene.layers.length === 1) return;
+    const size = Math.min(80, Math.max(17, 12.5 / scale));
+    const top = scene.bounds().top - 16;
+    const between = scene.layers.length > 1 ? (scene.layers[scene.layers.length - 1].x - scene.layers[0].x) / (scene.layers.length - 1) : 400;
+    const every = Math.max(1, Math.ceil((size * 6.4) / between)), letters = Math.max(4, Math.floor((every * between) / (size * 0.6)));
+    pen.textAlign = "center";
+    pen.textBaseline = "alphabetic";
+    scene.layers.forEach((layer, i) => {
+      if (i % every || state.hidden.has(i)) return;
+      pen.fillStyle = theme.text;
+      pen.font = `700 ${size}px ${theme.font}`;
+      pen.fillText(InnerSight.clip(layer.title, letters), layer.x, top - size * 0.95);
+      pen.fillStyle = theme.muted;
+      pen.font = `400 ${size * 0.72}px ${theme.font}`;
+      pen.fillText(InnerSight.clip(layer.subtitle, Math.floor(letters * 1.35)), layer.x, top);
+    });
+  }
+
+  Object.assign(InnerSight, { paint: { visible, strokes, drawBoxes, drawLabels, drawCircles, drawNodes, drawHeaders, nodes, boxColour } });
+  InnerSight.ink = (colour) => {
+    const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+    return 0.299 * r + 0.587 * g + 0.114 * b > 150 ? "#14171c" : "#ffffff";
+  };
+})();

@@ -1,0 +1,354 @@
+"""The page in a real Chromium, without a network: what a reader clicks, types and exports must do what it says."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser_page import CHROMIUM, TWO_FRAMES, Watched, chromium, offline
+from page_samples import DIGITS, partitioned
+
+from innersight_graph._html import to_html, to_pyvis
+from innersight_graph.partition import Partition
+
+sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install it or set CHROMIUM to its path"),
+]
+image = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def context(browser: Any) -> Any:
+    return offline(browser)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    G, P = partitioned(DIGITS)
+    labels = {name: np.random.default_rng(1).permutation(P.labels(name)) for name in P.layers}
+    other = Partition.from_labels(G, labels, method="shuffled")
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    to_html(G, P, path, title="digits", alternatives={"shuffled": other})
+    return path
+
+
+@pytest.fixture
+def watched(context: Any) -> Iterator[Watched]:
+    """Every test ends with: nothing in the console, no request."""
+    opened = Watched(context)
+    yield opened
+    opened.page.close()
+    assert opened.problems == []
+    assert opened.requests == []
+
+
+@pytest.fixture
+def page(watched: Watched, file: Path) -> Any:
+    return watched.open(file)
+
+
+def share_of_commonest_colour(shot: bytes) -> float:
+    picture = image.open(io.BytesIO(shot)).convert("RGB")
+    colours = picture.getcolors(maxcolors=picture.width * picture.height)
+    return max(count for count, _ in colours) / (picture.width * picture.height)
+
+
+def click_at(page: Any, node: str, **options: Any) -> None:
+    x, y = page.evaluate(
+        """id => {
+            const spot = network.canvasToDOM(network.getPositions([id])[id]);
+            const box = document.querySelector('#mynetwork canvas').getBoundingClientRect();
+            return [box.x + spot.x, box.y + spot.y]; }""",
+        node,
+    )
+    page.mouse.click(x, y, **options)
+    page.wait_for_timeout(60)
+
+
+def shown(page: Any) -> list[dict[str, Any]]:
+    """The connections that are drawn now."""
+    drawn: list[dict[str, Any]] = page.evaluate(
+        "() => { const s = InnerSight.graph.shown(); return s.resting.concat(s.chosen); }"
+    )
+    return drawn
+
+
+def fragment(page: Any) -> str:
+    return str(page.evaluate("location.hash"))
+
+
+def test_the_picture_is_not_blank(page: Any) -> None:
+    assert share_of_commonest_colour(page.locator("#mynetwork canvas").screenshot()) < 0.97
+    page.click("#view-communities")
+    page.evaluate(TWO_FRAMES)
+    assert share_of_commonest_colour(page.locator("#mynetwork canvas").screenshot()) < 0.97
+
+
+def test_a_click_shows_the_community_and_escape_goes_back(page: Any) -> None:
+    before = page.inner_text("#panel")
+    click_at(page, "L2n0")
+    assert "fc2/c0" in page.inner_text("#panel")
+    assert fragment(page) == "#L2c0"
+    page.keyboard.press("Escape")
+    assert page.inner_text("#panel") == before
+
+
+def test_a_second_click_goes_on_to_the_neuron(page: Any) -> None:
+    click_at(page, "L2n0")
+    click_at(page, "L2n0")
+    assert fragment(page) == "#L2n0"
+    text = page.inner_text("#panel")
+    assert "fc2:0" in text
+    assert "Excited by" in text
+    page.keyboard.press("Escape")
+    assert fragment(page) == "#L2c0"
+
+
+def test_shift_click_selects_several(page: Any) -> None:
+    click_at(page, "L2n0")
+    page.keyboard.down("Shift")
+    click_at(page, "L2n1")
+    page.keyboard.up("Shift")
+    assert "2 communities" in page.inner_text("#panel")
+    assert fragment(page) == "#L2c0+L2c1"
+
+
+def test_the_back_button_undoes_a_selection(page: Any) -> None:
+    page.click("#communities tbody tr:nth-child(1) .link")
+    first = fragment(page)
+    page.click(".back")
+    page.click("#communities tbody tr:nth-child(2) .link")
+    second = fragment(page)
+    assert {first[:2], second[:2]} == {"#L"}
+    assert first != second
+    page.go_back()
+    page.go_back()
+    page.wait_for_timeout(60)
+    assert fragment(page) == first
+    assert page.evaluate("InnerSight.state.selected.length") == 1
+
+
+@pytest.mark.parametrize(
+    ("hash_", "words"), [("#L1c3", "fc1/c3"), ("#L3n5", "fc3:5"), ("#L1c0+L1c1", "2 communities"), ("#L4n7", "7")]
+)
+def test_a_deep_link_opens_what_it_names(watched: Watched, file: Path, hash_: str, words: str) -> None:
+    assert words in watched.open(file, hash_).inner_text("#facts h2")
+
+
+@pytest.mark.parametrize(
+    "hash_", ["#nonsense", "#L99c1", "#L1n9999", "#%E0%A4%A", "#scene=7&tab=none&view=x", "#L1c1+L77c9"]
+)
+def test_a_mangled_link_opens_the_page(watched: Watched, file: Path, hash_: str) -> None:
+    assert watched.open(file, hash_).inner_text("h1") == "digits"
+
+
+def test_sign_toggles_and_threshold_choose_connections(page: Any) -> None:
+    everything = shown(page)
+    assert {edge["sign"] for edge in everything} == {1, -1}
+    page.uncheck("#show-inhibition")
+    assert {edge["sign"] for edge in shown(page)} == {1}
+    page.check("#show-inhibition")
+    page.uncheck("#show-activation")
+    assert {edge["sign"] for edge in shown(page)} == {-1}
+    page.check("#show-activation")
+    page.fill("#threshold", "60")
+    kept = shown(page)
+    assert 0 < len(kept) < len(everything)
+    assert min(edge["strength"] for edge in kept) >= 0.6
+
+
+def test_a_hidden_layer_takes_its_connections_with_it(page: Any) -> None:
+    page.click("summary:has-text('Layers')")
+    page.uncheck("[data-layer='2']")
+    start = 64 + 128
+    assert not [edge for edge in shown(page) if start <= edge["s"] < start + 64 or start <= edge["t"] < start + 64]
+
+
+def test_the_caption_says_what_is_shown(page: Any) -> None:
+    total = 64 * 128 + 128 * 64 + 64 * 32 + 32 * 10
+    assert f"of {total:,} connections" in page.inner_text("#caption")
+    assert "% of total |weight|" in page.inner_text("#caption")
+
+
+def test_hovering_previews_and_tells(page: Any) -> None:
+    x, y = page.evaluate(
+        """() => { const p = network.canvasToDOM(network.getPositions(['L2n0']).L2n0);
+                   const r = document.querySelector('#mynetwork').getBoundingClientRect(); return [r.x + p.x, r.y + p.y]; }"""
+    )
+    before = page.locator("#mynetwork canvas").screenshot()
+    page.mouse.move(x, y)
+    page.wait_for_timeout(80)
+    assert "fc2/c0" in page.inner_text("#tip")
+    assert page.locator("#mynetwork canvas").screenshot() != before
+    page.mouse.move(5, 5)
+    assert page.locator("#tip").is_hidden()
+
+
+def test_search_finds_communities_neurons_and_classes(page: Any) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("fc3/c2")
+    page.keyboard.press("Enter")
+    assert fragment(page) == "#L3c2"
+    page.fill("#find", "fc1:17")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    assert fragment(page) == "#L1n17"
+    page.fill("#find", "no such thing")
+    assert "nothing of that name" in page.inner_text("#found")
+
+
+def test_arrow_keys_walk(page: Any) -> None:
+    page.keyboard.press("ArrowRight")
+    start = fragment(page)
+    assert start.startswith("#L1c")
+    page.keyboard.press("ArrowDown")
+    below = fragment(page)
+    assert below.startswith("#L1c")
+    assert below != start
+    page.keyboard.press("ArrowRight")
+    assert fragment(page).startswith("#L2c")
+    page.keyboard.press("ArrowLeft")
+    assert fragment(page).startswith("#L1c")
+
+
+def test_views_switch_and_keep_heights(page: Any) -> None:
+    neurons = page.evaluate("network.body.nodeIndices.length")
+    page.keyboard.press("v")
+    communities = page.evaluate("network.body.nodeIndices.length")
+    assert neurons == sum(DIGITS.values())
+    assert communities == 1 + 8 * 3 + 10
+    assert page.get_attribute("#view-communities", "aria-pressed") == "true"
+    heights = page.evaluate("InnerSight.scene().boxes.map(box => [box.y, network.getPositions([box.id])[box.id].y])")
+    assert all(abs(box - circle) <= 1 for box, circle in heights)
+
+
+def test_dark_mode_by_button_and_by_system(watched: Watched, file: Path) -> None:
+    page = watched.open(file)
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    page.click("#theme")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(50)
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_png_and_svg_hold_the_picture(page: Any, tmp_path: Path) -> None:
+    with page.expect_download() as waiting:
+        page.click("#png")
+    waiting.value.save_as(tmp_path / "picture.png")
+    picture = (tmp_path / "picture.png").read_bytes()
+    assert image.open(io.BytesIO(picture)).width > 1000
+    assert share_of_commonest_colour(picture) < 0.97
+    with page.expect_download() as waiting:
+        page.click("#svg")
+    waiting.value.save_as(tmp_path / "picture.svg")
+    from xml.etree import ElementTree
+
+    root = ElementTree.parse(tmp_path / "picture.svg").getroot()
+    words = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"fc1", "fc2", "inhibition (weight < 0)"} <= words
+    assert any(path.get("stroke-dasharray") for path in root.iter("{http://www.w3.org/2000/svg}path"))
+
+
+def test_scenes_switch(page: Any) -> None:
+    page.click("#scenes button:has-text('shuffled')")
+    assert (
+        "found by shuffled" in page.inner_text("#overview") or page.evaluate("InnerSight.scene().method") == "shuffled"
+    )
+    assert "scene=1" in fragment(page)
+
+
+def test_tabs_by_click_and_by_key(page: Any) -> None:
+    page.click("#tab-compare")
+    assert "Agreement" in page.inner_text("#compare")
+    assert page.locator("#compare svg.alluvial path.ribbon").count() > 8
+    assert page.locator("#graph").is_hidden()
+    page.focus("#tab-compare")
+    page.keyboard.press("End")
+    assert page.get_attribute("#tab-findings", "aria-selected") == "true"
+    page.go_back()
+    page.wait_for_timeout(50)
+    assert page.get_attribute("#tab-compare", "aria-selected") == "true"
+
+
+def test_zoom_fit_and_help(page: Any) -> None:
+    scale = page.evaluate("network.getScale()")
+    page.click("#closer")
+    assert page.evaluate("network.getScale()") > scale
+    page.keyboard.press("0")
+    page.wait_for_timeout(400)
+    assert abs(page.evaluate("network.getScale()") - scale) < 0.02
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+
+
+def test_assistive_technology_has_names_and_a_table(page: Any) -> None:
+    assert page.get_attribute("#mynetwork canvas", "role") == "img"
+    assert page.get_attribute("#panel", "aria-live") == "polite"
+    assert page.locator("#communities thead th[scope=col]").count() >= 2
+    assert page.locator("#communities tbody button.link").count() == 24
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll('button, input, select')].filter(e => e.offsetParent !== null &&
+            !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label'))).map(e => e.outerHTML)"""
+    )
+    assert unnamed == []
+
+
+def test_print_shows_panel_and_picture_without_tools(page: Any) -> None:
+    page.emulate_media(media="print")
+    assert page.locator("#tools").is_hidden()
+    assert page.locator("#communities").is_visible()
+    assert page.locator("#mynetwork canvas").is_visible()
+
+
+def test_small_screens_put_the_panel_below(watched: Watched, file: Path) -> None:
+    watched.page.set_viewport_size({"width": 420, "height": 800})
+    page = watched.open(file)
+    boxes = page.evaluate("['stage', 'panel'].map(id => document.getElementById(id).getBoundingClientRect().toJSON())")
+    assert boxes[1]["top"] >= boxes[0]["bottom"] - 1
+    assert boxes[0]["width"] <= 420
+
+
+def test_the_policy_blocks_a_request(watched: Watched, file: Path) -> None:
+    page = watched.open(file)
+    blocked = page.evaluate("fetch('https://example.org/').then(() => false, () => true)")
+    assert blocked
+    assert any("Content Security Policy" in problem for problem in watched.problems)
+    watched.problems.clear()
+
+
+def test_without_javascript_the_table_is_there(browser: Any, file: Path) -> None:
+    page = offline(browser, java_script_enabled=False).new_page()
+    page.goto(file.as_uri())
+    assert page.locator("#communities tbody tr").count() == 24
+    assert "without JavaScript" in page.inner_text("#panel")
+    assert page.locator("#tools").is_hidden()
+    page.close()
+
+
+def test_a_stock_pyvis_page_fails_the_same_watch(context: Any, tmp_path: Path) -> None:
+    """The recipe has teeth: pyvis' own page asks the network and complains in the console."""
+    G, P = partitioned({"a": 6, "b": 8, "c": 3}, blocks=2)
+    net = to_pyvis(G, P)
+    path = tmp_path / "stock.html"
+    path.write_text(net.generate_html(), encoding="utf-8")
+    opened = Watched(context)
+    opened.page.goto(path.as_uri())
+    opened.page.wait_for_timeout(300)
+    assert opened.requests
+    assert opened.problems
+    opened.page.close()
