@@ -25,6 +25,7 @@ const InnerSight = {};
       this.stacks.forEach((stack) => stack.sort((a, b) => this.boxes[a].y - this.boxes[b].y));
       this.overview = this.overview || this.boxes.map((box) => ({ id: box.id }));
       this.flows = this.flows.map(([s, t, activation, inhibition, up, down, rest]) => ({ s, t, activation, inhibition, up, down, rest }));
+      this.room = { neurons: this.spacing((box) => box.h / 2), communities: this.spacing((box) => box.radius) };
       this.flowAt = new Map(this.flows.map((flow) => [flow.s * this.boxes.length + flow.t, flow]));
       if (this.sharedWith !== undefined) {
         const { edges, weights } = earlier[this.sharedWith];
@@ -35,6 +36,18 @@ const InnerSight = {};
         for (const block of this.weights || []) block.values = decode(block.values);
       }
       if (this.hasNeurons) this.readNeurons();
+    }
+
+    /* Least free height between two neighbours of a layer: what a label may take. */
+    spacing(half) {
+      let least = 60;
+      for (const stack of this.stacks) {
+        for (let k = 1; k < stack.length; k++) {
+          const a = this.boxes[stack[k - 1]], b = this.boxes[stack[k]];
+          if (a.role !== "class") least = Math.min(least, b.y - half(b) - a.y - half(a));
+        }
+      }
+      return least;
     }
 
     readNeurons() {
@@ -130,6 +143,7 @@ const InnerSight = {};
 
     bounds() {
       let [left, right, top, bottom] = [Infinity, -Infinity, Infinity, -Infinity];
+      for (const layer of this.layers) top = Math.min(top, layer.top);
       for (const box of this.boxes) {
         left = Math.min(left, box.x - box.w / 2);
         right = Math.max(right, box.x + box.w / 2 + (box.role === "class" ? 70 : 0));

@@ -15,6 +15,7 @@
     restore() { Object.assign(this, this.stack.pop()); }
     setLineDash(dash) { this.dash = dash; }
     beginPath() { this.d = ""; }
+    lineTo(x, y) { this.d += `L${f(x)},${f(y)}`; }
     moveTo(x, y) { this.d += `M${f(x)},${f(y)}`; }
     bezierCurveTo(a, b, c, d, x, y) { this.d += `C${f(a)},${f(b)} ${f(c)},${f(d)} ${f(x)},${f(y)}`; }
     quadraticCurveTo(a, b, x, y) { this.d += `Q${f(a)},${f(b)} ${f(x)},${f(y)}`; }

@@ -106,6 +106,11 @@ def select_edges(G: LayeredDiGraph, *, per_neuron: int = 3, max_edges: int = 500
         keep = np.sort(np.argsort(-strength, kind="stable")[:max_edges])
         s, t, w, strength = s[keep], t[keep], w[keep], strength[keep]
         kept = float(np.abs(w).sum(dtype=np.float64))
+    if not G.graph.get("directed", True) and len(G.layers) == 1:
+        # Both directions of an undirected edge are stored; one of them is drawn and counted.
+        pairs = np.unique(np.stack([np.minimum(s, t), np.maximum(s, t)]), axis=1, return_index=True)[1]
+        s, t, w, strength = s[pairs], t[pairs], w[pairs], strength[pairs]
+        n_total, mass, kept = (n_total + 1) // 2, mass / 2, float(np.abs(w).sum(dtype=np.float64))
     order = np.lexsort((t, s))
     return Edges(
         s[order], t[order], w[order].astype(np.float32), strength[order].astype(np.float32),
@@ -207,10 +212,7 @@ def _aggregate(
     matrix: Any, left: sparse.csr_array, right: sparse.csr_array
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     if sparse.issparse(matrix):
-        return tuple(  # type: ignore[return-value]
-            np.asarray((left @ part @ right.T).todense(), dtype=np.float64)
-            for part in (matrix.maximum(0), (-matrix).maximum(0))
-        )
+        return _aggregate_sparse(matrix, left, right)
     shape = (left.shape[0], right.shape[0])
     above, below = np.zeros(shape), np.zeros(shape)
     step = max(1, PIECE // max(matrix.shape[0], 1))
@@ -219,4 +221,18 @@ def _aggregate(
         into = right[:, start : start + step].T
         above += (left @ np.maximum(piece, 0)) @ into
         below += (left @ np.maximum(-piece, 0)) @ into
+    return above, below
+
+
+def _aggregate_sparse(
+    matrix: Any, left: sparse.csr_array, right: sparse.csr_array
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    # The graph's arrays are read-only, which SciPy's own sign functions do not accept: sum over the entries instead.
+    entries = matrix.tocoo()
+    cell = left.argmax(axis=0)[entries.row] * right.shape[0] + right.argmax(axis=0)[entries.col]
+    shape = (left.shape[0], right.shape[0])
+    above, below = (
+        np.bincount(cell, weights=np.maximum(sign * entries.data, 0), minlength=shape[0] * shape[1]).reshape(shape)
+        for sign in (1, -1)
+    )
     return above, below

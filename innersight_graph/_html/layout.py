@@ -25,6 +25,7 @@ PAD = 14.0  # from a box's edge to the centre of its outer neurons
 LABEL = 20.0  # room above a box for its name
 GAP_MIN, GAP_MAX = 14.0, 74.0  # between two boxes of a layer
 COLUMN_MIN, COLUMN_MAX = 120.0, 300.0  # between two layers
+ROW_GAP, WRAP = 110.0, 4.0  # between two rows of layers; how many times too wide before rows are made
 ASPECT = 1.5  # width over height that fills a laptop's canvas beside the panel
 NARROWEST, WIDEST_SMALL = 5, 7  # neurons in a row
 HEIGHTS = (640.0, 760.0, 900.0, 1100.0, 1400.0, 1900.0, 2600.0, 3600.0, 5000.0, 7000.0)
@@ -49,7 +50,7 @@ class Layout:
     x: npt.NDArray[np.float64]
     y: npt.NDArray[np.float64]
     layer_x: tuple[float, ...]
-    top: float
+    layer_top: tuple[float, ...]
 
 
 def arrange(G: LayeredDiGraph, boxes: Sequence[Box], traffic: npt.NDArray[np.float64]) -> Layout:
@@ -67,20 +68,20 @@ def arrange(G: LayeredDiGraph, boxes: Sequence[Box], traffic: npt.NDArray[np.flo
     Returns
     -------
     Layout
-        No two boxes overlap and each layer has its own x, in the order of ``G.layers``. A graph of one layer
-        is laid out in a ring of boxes instead.
+        No two boxes overlap. Each layer is a column, in the order of ``G.layers``; very many columns are wrapped into
+        rows. A graph of one layer is laid out in a ring of boxes instead.
     """
     stacks: list[list[int]] = [[] for _ in G.layers]
     for number, box in enumerate(boxes):
         stacks[box.layer].append(number)
     if len(G.layers) == 1:
         frames = _ring(boxes, traffic)
-        layer_x: tuple[float, ...] = (0.0,)
+        layer_x, layer_top = (0.0,), (min(frame.y - frame.height / 2 for frame in frames),)
     else:
         order_stacks(stacks, boxes, traffic)
-        frames, layer_x = _columns(stacks, boxes)
+        frames, layer_x, layer_top = _columns(stacks, boxes)
     x, y = _neurons(G, boxes, frames)
-    return Layout(frames, x, y, layer_x, min(frame.y - frame.height / 2 for frame in frames) - LABEL)
+    return Layout(frames, x, y, layer_x, layer_top)
 
 
 def order_stacks(
@@ -125,30 +126,57 @@ def _travel(both: npt.NDArray[np.float64], position: npt.NDArray[np.float64]) ->
     return float((both * np.abs(position[:, None] - position[None, :])).sum() / total) if total > 0 else 0.0
 
 
-def _columns(stacks: list[list[int]], boxes: Sequence[Box]) -> tuple[tuple[Frame, ...], tuple[float, ...]]:
+def _columns(
+    stacks: list[list[int]], boxes: Sequence[Box]
+) -> tuple[tuple[Frame, ...], tuple[float, ...], tuple[float, ...]]:
     height = _height(stacks, boxes)
     in_row = [_row_length(stack, boxes, height) for stack in stacks]
-    extents = {number: _extent(boxes[number], in_row[layer]) for layer, stack in enumerate(stacks) for number in stack}
+    extents = {
+        number: _extent(boxes[number], in_row[layer]) for layer, stack in enumerate(stacks) for number in stack
+    }
     widths = [max(extents[number][1] for number in stack) for stack in stacks]
     used = max(_stack_height([extents[number][2] for number in stack], GAP_MIN) for stack in stacks)
     height = max(min(height, used * 1.25), used)
-    spare = (ASPECT * height - sum(widths)) / max(len(stacks) - 1, 1)
-    between = min(max(spare, COLUMN_MIN), COLUMN_MAX)
+    columns, between = _columns_in_a_row(widths, height)
     frames: list[Frame | None] = [None] * len(boxes)
-    layer_x, left = [], 0.0
-    for stack, width in zip(stacks, widths, strict=True):
-        centre = left + width / 2
-        layer_x.append(centre)
-        heights = [extents[number][2] for number in stack]
-        free = (height - _stack_height(heights, 0.0)) / max(len(stack) - 1, 1)
-        gap = min(max(free, GAP_MIN), GAP_MAX)
-        y = (height - _stack_height(heights, gap)) / 2
-        for number, tall in zip(stack, heights, strict=True):
-            columns, wide, _ = extents[number]
-            frames[number] = Frame(centre, y + LABEL + tall / 2, wide, tall, columns)
-            y += LABEL + tall + gap
+    layer_x, layer_top = [], []
+    left = top = 0.0
+    for layer, (stack, width) in enumerate(zip(stacks, widths, strict=True)):
+        if layer and layer % columns == 0:
+            left, top = 0.0, top + height + ROW_GAP
+        _stack(stack, extents, frames, left + width / 2, top, height)
+        layer_x.append(left + width / 2)
+        layer_top.append(top)
         left += width + between
-    return tuple(frame for frame in frames if frame is not None), tuple(layer_x)
+    return tuple(frame for frame in frames if frame is not None), tuple(layer_x), tuple(layer_top)
+
+
+def _columns_in_a_row(widths: list[float], height: float) -> tuple[int, float]:
+    """Return how many layers stand side by side before the next row, and the distance between two of them."""
+    spare = (ASPECT * height - sum(widths)) / max(len(widths) - 1, 1)
+    between = min(max(spare, COLUMN_MIN), COLUMN_MAX)
+    total = sum(widths) + between * (len(widths) - 1)
+    rows = max(1, round(math.sqrt(total / (ASPECT * (height + ROW_GAP))))) if total > WRAP * ASPECT * height else 1
+    return math.ceil(len(widths) / rows), between
+
+
+def _stack(
+    stack: list[int],
+    extents: dict[int, tuple[int, float, float]],
+    frames: list[Frame | None],
+    x: float,
+    top: float,
+    height: float,
+) -> None:
+    """Place the boxes of one layer below each other, centred in the row."""
+    heights = [extents[number][2] for number in stack]
+    free = (height - _stack_height(heights, 0.0)) / max(len(stack) - 1, 1)
+    gap = min(max(free, GAP_MIN), GAP_MAX)
+    y = top + (height - _stack_height(heights, gap)) / 2
+    for number, tall in zip(stack, heights, strict=True):
+        columns, wide, _ = extents[number]
+        frames[number] = Frame(x, y + LABEL + tall / 2, wide, tall, columns)
+        y += LABEL + tall + gap
 
 
 def _height(stacks: list[list[int]], boxes: Sequence[Box]) -> float:

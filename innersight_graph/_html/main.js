@@ -22,4 +22,5 @@
   });
   InnerSight.follow();
   document.body.dataset.ready = "true";
+  InnerSight.readyAt = performance.now();
 })();

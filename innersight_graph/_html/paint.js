@@ -3,13 +3,18 @@
 (() => {
   const { theme } = InnerSight;
   const LEVELS = 6; // widths an edge can have
-  const DASHED_MOST = 1500; // dashes are slow to draw; with more edges inhibition is shown by dashes on the selection only
+  const DASHED_MOST = 6000; // dashes are slow to draw; with more edges inhibition is shown by dashes on the selection only
 
   /* Adds one connection to a path: a horizontal S between columns, a bow inside a column or a ring. */
   function connect(pen, x1, y1, x2, y2, r1, r2, ring) {
     if (ring) {
       pen.moveTo(x1, y1);
       pen.quadraticCurveTo((x1 + x2) * 0.36, (y1 + y2) * 0.36, x2, y2);
+      return;
+    }
+    if (r1 === 6 && r2 === 6 && Math.hypot(x1 - x2, y1 - y2) < 140) { // neighbours inside one box
+      pen.moveTo(x1, y1);
+      pen.lineTo(x2, y2);
       return;
     }
     if (Math.abs(x1 - x2) < 1) {
@@ -53,6 +58,12 @@
     return kept;
   }
 
+  /* At rest connections start at the rim of an unpartitioned layer's box: drawn to every dot they would hide the grid. */
+  function edgeOfGrid(scene, neuron, side) {
+    const box = scene.boxes[scene.boxOf[neuron]];
+    return box.role === "layer" && scene.layers.length > 1 ? side * (box.x + (side * box.w) / 2 - scene.x[neuron]) : 6;
+  }
+
   function strokes(pen, scene, state, edges, { strong, newPath }) {
     const communities = state.view === "communities", ring = scene.layers.length === 1;
     const widest = communities ? 6.5 : 2.6, thinnest = communities ? 0.7 : 0.5;
@@ -65,7 +76,10 @@
       if (communities) {
         const a = scene.boxes[edge.s], b = scene.boxes[edge.t];
         connect(path, a.x, a.y, b.x, b.y, a.radius, b.radius, ring);
-      } else connect(path, scene.x[edge.s], scene.y[edge.s], scene.x[edge.t], scene.y[edge.t], 6, 6, ring);
+      } else {
+        const from = strong ? 6 : edgeOfGrid(scene, edge.s, 1), to = strong ? 6 : edgeOfGrid(scene, edge.t, -1);
+        connect(path, scene.x[edge.s], scene.y[edge.s], scene.x[edge.t], scene.y[edge.t], from, to, ring && scene.boxOf[edge.s] !== scene.boxOf[edge.t]);
+      }
     }
     const dash = strong || edges.length <= DASHED_MOST;
     pen.save();
@@ -115,14 +129,14 @@
 
   /* Names come last, with a rim in the page's colour, so that they stay readable over connections. */
   function drawLabels(pen, scene, state, lit, scale) {
-    const size = Math.min(34, Math.max(12, 10 / scale));
+    const size = Math.max(12, 10 / scale), fits = size * 1.3 <= scene.room[state.view];
     pen.lineJoin = "round";
     pen.strokeStyle = theme.canvas;
     pen.lineWidth = size / 3.5;
     scene.boxes.forEach((box, i) => {
       if (state.hidden.has(box.layer)) return;
       const chosen = state.selected.includes(i);
-      if (size > 20 && !chosen && state.hover?.box !== i) return;
+      if (!fits && !chosen && state.hover?.box !== i && box.role !== "class") return;
       pen.globalAlpha = lit && !lit.has(i) ? 0.25 : 1;
       label(pen, scene, state, box, size, chosen);
     });
@@ -247,21 +261,21 @@
   }
 
   function drawHeaders(pen, scene, state, scale) {
-    if (scene.layers.length === 1) return;
+    const { layers } = scene;
+    if (layers.length === 1) return;
     const size = Math.min(80, Math.max(17, 12.5 / scale));
-    const top = scene.bounds().top - 16;
-    const between = scene.layers.length > 1 ? (scene.layers[scene.layers.length - 1].x - scene.layers[0].x) / (scene.layers.length - 1) : 400;
+    const between = layers[1].x - layers[0].x;
     const every = Math.max(1, Math.ceil((size * 6.4) / between)), letters = Math.max(4, Math.floor((every * between) / (size * 0.6)));
     pen.textAlign = "center";
     pen.textBaseline = "alphabetic";
-    scene.layers.forEach((layer, i) => {
+    layers.forEach((layer, i) => {
       if (i % every || state.hidden.has(i)) return;
       pen.fillStyle = theme.text;
       pen.font = `700 ${size}px ${theme.font}`;
-      pen.fillText(InnerSight.clip(layer.title, letters), layer.x, top - size * 0.95);
+      pen.fillText(InnerSight.clip(layer.title, letters), layer.x, layer.top - 14 - size * 0.95);
       pen.fillStyle = theme.muted;
       pen.font = `400 ${size * 0.72}px ${theme.font}`;
-      pen.fillText(InnerSight.clip(layer.subtitle, Math.floor(letters * 1.35)), layer.x, top);
+      pen.fillText(InnerSight.clip(layer.subtitle, Math.floor(letters * 1.35)), layer.x, layer.top - 14);
     });
   }
 

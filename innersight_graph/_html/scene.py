@@ -113,7 +113,8 @@ class Scene:
             (box.layer, frame.y, box.role) for box, frame in zip(self.boxes, self.layout.frames, strict=True)
         )
         apart = [b[1] - a[1] for a, b in pairwise(places) if a[0] == b[0] and "class" not in (a[2], b[2])]
-        return float(min(26.0, max(11.0, (min(apart, default=80.0) - 22.0) / 2)))
+        tall = max(frame.y for frame in self.layout.frames) - min(frame.y for frame in self.layout.frames)
+        return float(min(max(26.0, tall / 50), max(11.0, 0.4 * (min(apart, default=80.0) - 12.0))))
 
     def _layer(self, number: int) -> dict[str, Any]:
         layer = self.graph.layers[number]
@@ -122,6 +123,7 @@ class Scene:
         record: dict[str, Any] = {
             "title": clip(layer.name, 80), "name": clip(layer.name), "subtitle": clip(subtitle, 60),
             "width": layer.width, "x": rounded(self.layout.layer_x[number]),
+            "top": rounded(self.layout.layer_top[number]),
         }  # fmt: skip
         nodes = self.graph.nodes_of(layer.name)
         if self.detail.neurons and any(str(node) != f"{layer.name}:{index}" for index, node in enumerate(nodes)):
