@@ -46,6 +46,10 @@ _HOMES = {
         "detectability", "null_layers", "planted_blocks", "planted_hubs", "planted_layers", "planted_roles", "planted_scale",
     ),
     "innersight_graph.comparison": ("Comparison", "capabilities", "compare"),
+    "innersight_graph.figures": (
+        "ablation_heatmap", "activation_violins", "agreement_matrix", "alluvial", "criterion_curves", "embedding_scatter",
+        "pruning_curves", "sensitivity_maps",
+    ),
     "innersight_graph._html": ("Page", "make_page", "to_html", "to_pyvis"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from innersight_graph._html.packing import clip
 from innersight_graph._html.scene import Scene, build_scene
+from innersight_graph.figures.style import ACTIVATION, INHIBITION, hue
 
 if TYPE_CHECKING:
     from pyvis.network import Network
 
-__all__ = ["ACTIVATION", "HUES", "INHIBITION", "overview", "to_pyvis"]
-
-# Paul Tol's "muted" colours: nine that stay apart for colour-blind readers. Repeated beyond nine, never invented.
-HUES = ("#332288", "#88ccee", "#44aa99", "#cc6677", "#117733", "#ddcc77", "#882255", "#999933", "#aa4499")
-GREY = "#80868f"
-ACTIVATION, INHIBITION = "#1f6fb4", "#d1571b"
-
+__all__ = ["overview", "to_pyvis"]
 
 def to_pyvis(G: Any, P: Any, *, max_edges: int | None = None) -> Network:
     """Return a plain `pyvis.network.Network` of the neurons, for people who know pyvis and want to go on from there.
@@ -71,17 +66,12 @@ def overview(scene: Scene) -> Network:
     net.nodes = [
         {
             "id": box.id, "label": " ", "shape": "dot", "x": round(frame.x, 1), "y": round(frame.y, 1), "fixed": True,
-            "size": round(scene.radius(box), 1), "color": colour(box.hue),
+            "size": round(scene.radius(box), 1), "color": hue(box.hue),
         }
         for box, frame in zip(scene.boxes, scene.layout.frames, strict=True)
     ]  # fmt: skip
     _register(net)
     return net
-
-
-def colour(hue: int) -> str:
-    """Return the colour of a community, grey for what belongs to none."""
-    return HUES[hue % len(HUES)] if hue >= 0 else GREY
 
 
 def _empty_network(*, directed: bool) -> Network:
@@ -116,7 +106,7 @@ def _neurons(scene: Scene) -> list[dict[str, Any]]:
             nodes.append({
                 "id": f"L{box.layer}n{member}", "label": " ", "shape": "dot", "size": 6, "fixed": False, "physics": False,
                 "x": round(float(scene.layout.x[number]), 1), "y": round(float(scene.layout.y[number]), 1),
-                "color": colour(box.hue), "group": box.id,
+                "color": hue(box.hue), "group": box.id,
                 "title": f"{clip(ids[layer.name][member])} in {clip(box.name)}", "layer": clip(layer.name), "community": clip(box.name),
             })  # fmt: skip
     return _safe_titles(nodes)
