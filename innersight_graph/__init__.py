@@ -39,6 +39,9 @@ _HOMES = {
         "auc", "benjamini_hochberg", "bootstrap_interval", "holm", "matched_label_draws", "max_statistic", "mcnemar",
         "minimum_detectable_effect", "paired_difference_interval", "rank_sum", "seed_variance", "wilson_interval",
     ),
+    "innersight_graph.neuronize.closing": ("Closing",),
+    "innersight_graph.neuronize.neuron_graph": ("neuron_graph",),
+    "innersight_graph.neuronize.trace": ("trace_model",),
     "innersight_graph.data": (
         "ImageData", "Split", "load_afhq", "load_digits", "load_image_folder", "load_mnist", "make_faces",
     ),
@@ -50,7 +53,7 @@ _HOMES = {
         "ablation_heatmap", "activation_violins", "agreement_matrix", "alluvial", "criterion_curves", "embedding_scatter",
         "pruning_curves", "sensitivity_maps",
     ),
-    "innersight_graph._html": ("Page", "make_page", "to_html", "to_pyvis"),
+    "innersight_graph._html": ("Page", "export_gexf", "export_graphml", "make_page", "to_html", "to_pyvis"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]

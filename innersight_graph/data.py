@@ -140,7 +140,7 @@ def load_mnist(root: str | Path, *, flat: bool = False, validation: float = 1 / 
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(labels):
             raise InputError(
                 f"The IDX files in {str(root)!r} hold images of shape {images.shape} and labels of shape "
-                f"{labels.shape}. Expected (n, height, width) images and n labels, n > 0: check that the files belong together."
+                f"{labels.shape}. Expected (n, height, width) images and n labels, n > 0: do the files belong together?"
             )
     n_classes = int(max(train_labels.max(), test_labels.max())) + 1
     inputs, targets = _as_images(train_images, flat), torch.from_numpy(train_labels.astype(np.int64))

@@ -1,0 +1,1 @@
+"""From a PyTorch model to its graph of neurons: trace, layers, weights."""

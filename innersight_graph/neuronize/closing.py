@@ -1,0 +1,181 @@
+"""Where the neurons of a layer are closed: after their own norm and activation, before the first add, concat or consumer.
+
+While a model is traced, every tensor that still holds the neurons of one unit, one for one, is a step. The steps of a unit
+form a small directed graph from the unit's own output through its norm and activation; the closing point is the last step that
+everything downstream passes through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+__all__ = ["LINEAR", "Closing", "Step", "Steps", "choose_step", "line_between"]
+
+# Maps of one neuron that are linear or affine: two units with nothing else between them are one linear map.
+LINEAR = frozenset(
+    "native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm batch_norm clone _to_copy mul div add sub neg "
+    "native_dropout dropout alias".split()
+)
+# f(0) = 0: a neuron that is zero before one of these is zero after it.
+KEEPS_ZERO = frozenset(
+    "relu leaky_relu elu gelu silu mish tanh hardswish hardtanh softshrink hardshrink sin asinh atan erf sign abs neg "
+    "_prelu_kernel prelu rrelu celu selu softsign relu6 clone _to_copy detach mul div dropout alias square sqrt".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The point of a model where the neurons of one layer are closed; `Layer.closing` holds it as text.
+
+    Attributes
+    ----------
+    module : str
+        Qualified name of the module whose output holds the neurons; ``""`` if no module's output does.
+    call : int
+        Which call of that module within one forward pass, from 0 (a shared ReLU is called several times).
+    path : tuple of int or str
+        Where the tensor is in that output: ``()`` if the output is the tensor, else the keys into tuples and dicts.
+    axis : int
+        The axis of the tensor that numbers the neurons, the batch axis counted.
+    rows : tuple of int or None
+        Position of each neuron on that axis; None: neuron i stands at i (packed projections hold several layers).
+    exact : bool
+        True: zeroing the rows of that output is the same as zeroing them at the closing point. False: something that does
+        not keep zeros lies between (a functional sigmoid), or no module's output holds the neurons; use ``operator``.
+    operator : str
+        The operator that computed the closing point, such as ``"aten::relu"``; always known.
+    occurrence : int
+        Which execution of that operator within one forward pass, from 0.
+    weight : str
+        Qualified name of the parameter whose rows are the neurons, for closing by weights; ``""`` if computed.
+    weight_axis : int
+        The axis of that parameter that numbers them (0 for Linear and Conv, 1 for transposed ones and embeddings).
+    weight_start : int
+        Neuron i of the layer is index ``weight_start + (rows[i] if rows else i)`` on that axis.
+    bias : str
+        Qualified name of the bias, ``""`` if none; numbered as the weight.
+    """
+
+    module: str
+    call: int
+    path: tuple[int | str, ...]
+    axis: int
+    rows: tuple[int, ...] | None
+    exact: bool
+    operator: str
+    occurrence: int
+    weight: str
+    weight_axis: int
+    weight_start: int
+    bias: str
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> Closing:
+        """Read the text that `Layer.closing` holds.
+
+        Examples
+        --------
+        >>> point = Closing("relu", 1, (), 1, None, True, "aten::relu", 1, "conv1.weight", 0, 0, "")
+        >>> Closing.parse(str(point)) == point
+        True
+        """
+        record = json.loads(text)
+        rows = record["rows"]
+        return cls(**{**record, "path": tuple(record["path"]), "rows": None if rows is None else tuple(rows)})
+
+
+@dataclass
+class Step:
+    """One tensor that holds the neurons of one unit, one for one.
+
+    Attributes
+    ----------
+    chain : number of the unit's own output, the first step of this way.
+    numel : elements of the tensor; a tensor with fewer shows only a part of the neurons.
+    parents : steps it was computed from.
+    axis : axis of the tensor that numbers the neurons; None if they do not stand on one in order.
+    seen : module outputs that were this tensor: (module name, call, path, axis), innermost first.
+    leaves : whether something that is not a step reads it.
+    """
+
+    chain: int
+    operator: str
+    occurrence: int
+    numel: int
+    parents: tuple[int, ...] = ()
+    seen: list[tuple[str, int, tuple[int | str, ...], int]] = field(default_factory=list)
+    axis: int | None = None
+    leaves: bool = False
+    children: int = 0
+
+
+class Steps(list[Step]):
+    """All steps of one trace, numbered as they were executed."""
+
+    def add(self, step: Step) -> int:
+        """Append a step and return its number."""
+        for parent in step.parents:
+            self[parent].children += 1
+        self.append(step)
+        return len(self) - 1
+
+
+def choose_step(steps: Steps, own: Iterable[int]) -> tuple[int, int | None, bool]:
+    """Find the closing point among the steps of one call of a unit.
+
+    Parameters
+    ----------
+    steps : Steps
+    own : iterable of int
+        The steps of the call, ascending; the first is the unit's own output.
+
+    Returns
+    -------
+    closing : int
+        The last step that everything downstream passes through.
+    hooked : int or None
+        The last step at or before it that is a module's output.
+    exact : bool
+        Whether only operators that keep zeros lie between the two.
+    """
+    order = list(own)
+    above = _dominators(steps, order)
+    ends = [i for i in order if steps[i].leaves or not steps[i].children]
+    closing = max(set.intersection(*(above[i] for i in ends)))
+    line = sorted(above[closing], reverse=True)
+    hooked = next((i for i in line if steps[i].seen), None)
+    if hooked is None:
+        return closing, None, False
+    between = _between(steps, hooked, closing)
+    return closing, hooked, all(steps[i].operator.removeprefix("aten::").rstrip("_") in KEEPS_ZERO for i in between)
+
+
+def line_between(steps: Steps, start: int, end: int) -> list[Step]:
+    """Return the steps after `start` on the ways to `end`, `end` included."""
+    return [steps[i] for i in sorted(_between(steps, start, end))]
+
+
+def _dominators(steps: Steps, order: list[int]) -> dict[int, set[int]]:
+    """Return for each step the steps that every way from the first one to it passes through, itself included."""
+    above: dict[int, set[int]] = {}
+    for i in order:
+        parents = [above[p] for p in steps[i].parents if p in above]
+        above[i] = {i} | (set.intersection(*parents) if parents else set())
+    return above
+
+
+def _between(steps: Steps, start: int, end: int) -> set[int]:
+    """Return the steps after `start` that lie on a way to `end`, `end` included."""
+    found: set[int] = set()
+    waiting = [end] if end != start else []
+    while waiting:
+        i = waiting.pop()
+        if i != start and i not in found:
+            found.add(i)
+            waiting.extend(steps[i].parents)
+    return found
