@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import networkx as nx
@@ -96,10 +97,16 @@ def igraph_of(A: sparse.csr_array, directed: bool) -> tuple[Any, list[float]]:
     return igraph.Graph(n=A.shape[0], edges=pairs.tolist(), directed=directed), weights.tolist()
 
 
+def igraph_levels(target: Objective, seed: int) -> Iterator[Labels]:
+    """Return the labels of each level of igraph's multilevel (Louvain) optimiser."""
+    graph, weights = igraph_of(target.parts[0][0], directed=False)
+    with _seeded(seed):
+        levels = graph.community_multilevel(weights=weights, resolution=target.resolution, return_levels=True)
+    return iter([np.asarray(level.membership, dtype=np.intp) for level in levels])
+
+
 def igraph_labels(target: Objective, seed: int, method: str) -> Labels:
     """Run igraph's own multilevel (Louvain) or Leiden optimiser of modularity on an undirected graph."""
-    import igraph
-
     A = target.parts[0][0]
     graph, weights = igraph_of(sparse.csr_array(A + A.T) if target.directed else A, directed=False)
     calls = {
@@ -108,9 +115,17 @@ def igraph_labels(target: Objective, seed: int, method: str) -> Labels:
             objective_function="modularity", weights=weights, resolution=target.resolution, n_iterations=-1
         ),
     }
-    # igraph has one generator for the whole process: lend it ours, then give back Python's, its default.
+    with _seeded(seed):
+        return np.asarray(calls[method]().membership, dtype=np.intp)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Lend igraph, which has one generator for the whole process, one of ours, then give back Python's, its default."""
+    import igraph
+
     igraph.set_random_number_generator(random.Random(seed))
     try:
-        return np.asarray(calls[method]().membership, dtype=np.intp)
+        yield
     finally:
         igraph.set_random_number_generator(random)

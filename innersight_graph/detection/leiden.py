@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,14 @@ import numpy.typing as npt
 
 from innersight_graph.detection._handover import check_backend, igraph_labels, igraph_of, networkx_labels
 from innersight_graph.detection._modular import Objective, modular_communities
-from innersight_graph.errors import MissingExtraError
+from innersight_graph.errors import InputError, MissingExtraError
 from innersight_graph.partition import Partition
 
 __all__ = ["leiden_communities"]
 
 Labels = npt.NDArray[np.intp]
+# An improvement below this is rounding.
+LEAST_GAIN = 1e-10
 
 
 def leiden_communities(
@@ -101,23 +103,81 @@ def leiden_communities(
 
 def _leidenalg(target: Objective, seed: int) -> Labels:
     """Optimise all parts at once as layers of a multiplex, until nothing improves."""
+    layers, coefficients = _multiplex(target, "modularity")
+    if not layers:
+        return np.arange(target.size, dtype=np.intp)
+    optimiser = _module().Optimiser()
+    optimiser.set_rng_seed(seed)
+    optimiser.optimise_partition_multiplex(layers, layer_weights=coefficients, n_iterations=-1)
+    return np.asarray(layers[0].membership, dtype=np.intp)
+
+
+def leiden_levels(target: Objective, seed: int, metric: str = "modularity") -> Iterator[Labels]:
+    """Yield labels as they improve: level by level in a first pass, then pass by pass; with two signs pass by pass."""
+    layers, coefficients = _multiplex(target, metric)
+    if not layers:
+        yield np.arange(target.size, dtype=np.intp)
+        return
+    optimiser = _module().Optimiser()
+    optimiser.set_rng_seed(seed)
+    if len(layers) > 1:
+        yield from _passes(optimiser, layers, coefficients)
+        return
+    for labels in _aggregations(optimiser, lambda: _multiplex(target, metric)[0][0]):
+        yield labels
+    layers[0].set_membership(labels.tolist())
+    quality = layers[0].quality()
+    for labels in _passes(optimiser, layers, coefficients):
+        if layers[0].quality() > quality + LEAST_GAIN:
+            yield labels
+
+
+def _passes(optimiser: Any, layers: list[Any], coefficients: list[float]) -> Iterator[Labels]:
+    while True:
+        gain = optimiser.optimise_partition_multiplex(layers, layer_weights=coefficients, n_iterations=1)
+        yield np.asarray(layers[0].membership, dtype=np.intp)
+        if gain <= LEAST_GAIN:
+            return
+
+
+def _aggregations(optimiser: Any, fresh: Callable[[], Any]) -> Iterator[Labels]:
+    """Run the method's three phases (move, refine, aggregate) one level at a time."""
+    partition, refined = fresh(), fresh()
+    merged = refined.aggregate_partition()
+    optimiser.move_nodes(merged)
+    while True:
+        partition.from_coarse_partition(merged, refined.membership)
+        yield np.asarray(partition.membership, dtype=np.intp)
+        refined = fresh()
+        optimiser.merge_nodes_constrained(refined, partition)
+        merged = refined.aggregate_partition(partition)
+        # The next level starts from the communities, not from their refinement.
+        home = dict(zip(refined.membership, partition.membership, strict=True))
+        merged.set_membership([home[k] for k in range(len(refined))])
+        if optimiser.move_nodes(merged) <= LEAST_GAIN:
+            return
+
+
+def _module() -> Any:
     try:
         import leidenalg
     except ImportError:
         raise MissingExtraError("leidenalg", "leiden", "leiden_communities") from None
+    return leidenalg
+
+
+def _multiplex(target: Objective, metric: str) -> tuple[list[Any], list[float]]:
+    """Return one partition per part, every node alone, and their coefficients."""
+    leidenalg = _module()
+    kinds = {"modularity": leidenalg.RBConfigurationVertexPartition, "cpm": leidenalg.CPMVertexPartition}
+    if metric not in kinds:
+        raise InputError(f"metric={metric!r} is unknown. Use 'modularity' or 'cpm'.")
     layers, coefficients = [], []
     for A, coefficient in target.parts:
         # leidenalg refuses negative weights by a bare BaseException, and an empty layer adds nothing.
         if A.nnz == 0:
             continue
         graph, weights = igraph_of(A, target.directed)
-        layers.append(
-            leidenalg.RBConfigurationVertexPartition(graph, weights=weights, resolution_parameter=target.resolution)
-        )
+        layers.append(kinds[metric](graph, weights=weights, resolution_parameter=target.resolution))
         coefficients.append(coefficient)
-    if not layers:
-        return np.arange(target.size, dtype=np.intp)
-    optimiser = leidenalg.Optimiser()
-    optimiser.set_rng_seed(seed)
-    optimiser.optimise_partition_multiplex(layers, layer_weights=coefficients, n_iterations=-1)
-    return np.asarray(layers[0].membership, dtype=np.intp)
+    return layers, coefficients

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,15 +110,21 @@ def louvain_communities(
 
 
 def _louvain(target: Objective, rng: np.random.Generator) -> Labels:
-    """Return labels 0 to k - 1: move nodes one by one, merge communities into nodes, repeat until nothing moves."""
+    *_, labels = louvain_levels(target, rng)
+    return labels
+
+
+def louvain_levels(target: Objective, rng: np.random.Generator) -> Iterator[Labels]:
+    """Yield labels 0 to k - 1 level by level: move nodes one by one, merge communities, until nothing moves."""
     labels = np.arange(target.size, dtype=np.intp)
     parts = target.parts
     while True:
         moved = _move_nodes(parts, target.resolution, rng)
         merged = np.unique(moved, return_inverse=True)[1].astype(np.intp)
         labels = merged[labels]
+        yield labels
         if merged.max() + 1 == merged.size:
-            return labels
+            return
         into = sparse.csr_array((np.ones(merged.size), (np.arange(merged.size), merged)))
         parts = tuple((sparse.csr_array(into.T @ A @ into), coefficient) for A, coefficient in parts)
 

@@ -46,9 +46,10 @@ def balance(G: Any) -> LayeredDiGraph:
     Notes
     -----
     With w'_ij = w_ij d_j / d_i, the fixed point minimises the sum of squared weights, which is convex in log d, so it
-    is the same from every start. All neurons of a layer move at once, layers forth and back; between sweeps one factor per
-    layer is brought to its own fixed point, so that deep networks converge as fast as shallow ones. Each sweep reads
-    every weight four times; memory is 8 bytes per weight (float64 squares) while it runs. The result is kept with G.
+    is the same from every start. All neurons of a layer move at once, layers forth and back; between sweeps one factor
+    per layer is brought to its own fixed point, so that deep networks converge as fast as shallow ones. Each sweep
+    reads every weight four times; memory is 8 bytes per weight (float64 squares) while it runs. The result is kept with
+    G.
 
     References
     ----------

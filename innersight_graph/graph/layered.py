@@ -300,6 +300,11 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
         value: T = self._memory[key]
         return value
 
+    @property
+    def has_derived_attributes(self) -> bool:
+        """Whether edge attributes are made from the weights; a mirrored graph keeps whatever its edges carried."""
+        return self._node_data is None
+
     # ------------------------------------------------------------------ what NetworkX asks of a graph
 
     def number_of_edges(self, u: Hashable = None, v: Hashable = None) -> int:

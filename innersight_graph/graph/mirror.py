@@ -48,7 +48,9 @@ def mirror(D: nx.DiGraph, *, weight: str = "weight") -> LayeredDiGraph:
     (['b', 'a'], {'capacity': 3}, True)
     """
     if not D.is_directed() or D.is_multigraph():
-        raise GraphSchemaError(f"A DiGraph was expected and {type(D).__name__} came. Convert it with networkx.DiGraph(D).")
+        raise GraphSchemaError(
+            f"A DiGraph was expected and {type(D).__name__} came. Convert it with networkx.DiGraph(D)."
+        )
     nodes: list[Hashable] = list(D)
     number = {node: i for i, node in enumerate(nodes)}
     edges = {(u, v): ReadOnlyDict(data) for u, row in D._adj.items() for v, data in row.items()}
