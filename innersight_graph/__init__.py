@@ -40,7 +40,9 @@ _HOMES = {
         "minimum_detectable_effect", "paired_difference_interval", "rank_sum", "seed_variance", "wilson_interval",
     ),
     "innersight_graph.neuronize.closing": ("Closing",),
-    "innersight_graph.neuronize.neuron_graph": ("neuron_graph",),
+    "innersight_graph.neuronize.build": ("neuron_graph",),
+    "innersight_graph.neuronize.load": ("load_model",),
+    "innersight_graph.neuronize.summary": ("GraphSummary", "summarize"),
     "innersight_graph.neuronize.trace": ("trace_model",),
     "innersight_graph.data": (
         "ImageData", "Split", "load_afhq", "load_digits", "load_image_folder", "load_mnist", "make_faces",

@@ -1,0 +1,161 @@
+"""Load a model by name, `file.py:factory` or `torchvision:resnet18`, with weights that cannot run code."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from innersight_graph.errors import InputError
+
+__all__ = ["load_model", "read_weights"]
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_PREFIXES = ("module.", "_orig_mod.")
+
+
+def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
+    """Make a model from its name and load its weights.
+
+    Parameters
+    ----------
+    spec : str
+        ``"file.py:factory"``: the file is run and ``factory()`` must return a `torch.nn.Module` (a module object is
+        taken as it is); ``"torchvision:resnet18"``: that model of torchvision, untrained unless weights are given.
+    weights : path, optional
+        A ``.safetensors`` file, or a checkpoint of `torch.save`, read with ``weights_only=True`` so that it cannot run code. A
+        mapping under ``"state_dict"`` or ``"model"`` is found; prefixes of DataParallel and torch.compile are dropped.
+
+    Returns
+    -------
+    torch.nn.Module
+        On the CPU, in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        An unknown model, a file that is missing or not what it should be, weights that do not fit.
+    """
+    home, separator, name = spec.rpartition(":")
+    if not separator or not name or not home:
+        raise InputError(f"The model {spec!r} is not understood. Write file.py:factory or torchvision:resnet18.")
+    model = _from_torchvision(name) if home == "torchvision" else _from_file(Path(home), name)
+    if weights is not None:
+        _put_weights(model, read_weights(weights), spec, weights)
+    return model.eval()
+
+
+def _from_torchvision(name: str) -> nn.Module:
+    from torchvision.models import get_model, list_models
+
+    known = list_models()
+    if name not in known:
+        import difflib
+
+        near = difflib.get_close_matches(name, known, n=4)
+        raise InputError(f"torchvision has no model {name!r}. Did you mean one of {near or known[:6]}?")
+    model: nn.Module = get_model(name, weights=None)
+    return model
+
+
+def _from_file(path: Path, name: str) -> nn.Module:
+    if not path.is_file():
+        raise InputError(f"There is no file {str(path)!r}. Write the path of the Python file that makes the model, then :factory.")
+    names = runpy.run_path(str(path))
+    factory = names.get(name)
+    model = factory if isinstance(factory, nn.Module) else factory() if callable(factory) else None
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"{name!r} in {str(path)!r} gave a {type(model if factory is not None else None).__name__}. Expected a function without "
+            "arguments that returns a torch.nn.Module."
+        )
+    return model
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a state dict from a safetensors file or a checkpoint of `torch.save`, without running code from it.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged, or holds something else than tensors by name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no file {str(path)!r}. Give the path of the weights.")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    import pickle
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{str(path)!r} could not be read as weights only ({str(error).splitlines()[0]}). Save model.state_dict() with torch.save, "
+            "or use a .safetensors file; whole pickled models are not loaded because they can run code."
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise InputError(f"{str(path)!r} holds a {type(loaded).__name__}, not tensors by name. Save model.state_dict().")
+    return {_plain(key): value for key, value in loaded.items()}
+
+
+def _plain(name: str) -> str:
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read the format: the length of a JSON header, the header with types, shapes and offsets, then raw numbers."""
+    raw = bytearray(path.read_bytes())
+    try:
+        (length,) = struct.unpack_from("<Q", raw)
+        header = json.loads(bytes(raw[8 : 8 + length]))
+        base = 8 + length
+        return {_plain(k): _tensor(raw, base, entry) for k, entry in header.items() if k != "__metadata__"}
+    except (struct.error, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{str(path)!r} is not a safetensors file, or it is cut off ({error}). Copy it again.") from error
+
+
+def _tensor(raw: bytearray, base: int, entry: dict[str, Any]) -> torch.Tensor:
+    start, stop = entry["data_offsets"]
+    dtype = _DTYPES[entry["dtype"]]
+    if base + stop > len(raw):
+        raise ValueError("a tensor ends after the file")
+    if start == stop:
+        return torch.empty(entry["shape"], dtype=dtype)
+    count = (stop - start) // dtype.itemsize
+    return torch.frombuffer(raw, dtype=dtype, count=count, offset=base + start).reshape(entry["shape"]).clone()
+
+
+def _put_weights(model: nn.Module, state: dict[str, torch.Tensor], spec: str, path: str | Path) -> None:
+    own = model.state_dict()
+    missing, strange = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+    unlike = [k for k in own if k in state and own[k].shape != state[k].shape]
+    # A tied weight is often saved once.
+    missing = [k for k in missing if not any(own[k].data_ptr() == own[o].data_ptr() and o in state for o in own)]
+    if missing or strange or unlike:
+        raise InputError(
+            f"The weights in {str(path)!r} do not fit {spec}: {len(missing)} missing {missing[:3]}, {len(strange)} unknown {strange[:3]}, "
+            f"{len(unlike)} of another shape {unlike[:3]}. Give the weights of this very model."
+        )
+    model.load_state_dict(state, strict=False)
