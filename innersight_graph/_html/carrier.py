@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["overview", "to_pyvis"]
 
+
 def to_pyvis(G: Any, P: Any, *, max_edges: int | None = None) -> Network:
     """Return a plain `pyvis.network.Network` of the neurons, for people who know pyvis and want to go on from there.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from innersight_graph._html.boxes import Box
     from innersight_graph.graph.layered import LayeredDiGraph
 
-__all__ = ["Edges", "Flows", "box_flows", "select_edges"]
+__all__ = ["Edges", "Flows", "box_flows", "count_connections", "layer_offsets", "select_edges"]
 
 # Entries looked at in one piece: 4 million float32 are 16 MiB.
 PIECE = 4_000_000
@@ -118,6 +118,12 @@ def select_edges(G: LayeredDiGraph, *, per_neuron: int = 3, max_edges: int = 500
     )  # fmt: skip
 
 
+def count_connections(G: LayeredDiGraph) -> int:
+    """Return the number of connections that are not zero, gates left out."""
+    stored = (G.connections[pair] for pair in _value_pairs(G))
+    return sum(int(np.count_nonzero(matrix.data if sparse.issparse(matrix) else matrix)) for matrix in stored)
+
+
 def _value_pairs(G: LayeredDiGraph) -> list[tuple[str, str]]:
     return [pair for pair in G.connections if G.kinds[pair] == "value"]
 
@@ -128,6 +134,10 @@ def _strongest(
     if sparse.issparse(matrix):
         return _strongest_sparse(matrix, k)
     n_source, n_target = matrix.shape
+    if k >= n_source:
+        row, column = np.nonzero(matrix)
+        weight = np.asarray(matrix[row, column], dtype=np.float32)
+        return row, column, weight, len(row), float(np.abs(weight).sum(dtype=np.float64))
     rows, columns, weights = [], [], []
     count, total = 0, 0.0
     step = max(1, PIECE // max(n_source, 1))

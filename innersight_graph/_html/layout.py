@@ -131,9 +131,7 @@ def _columns(
 ) -> tuple[tuple[Frame, ...], tuple[float, ...], tuple[float, ...]]:
     height = _height(stacks, boxes)
     in_row = [_row_length(stack, boxes, height) for stack in stacks]
-    extents = {
-        number: _extent(boxes[number], in_row[layer]) for layer, stack in enumerate(stacks) for number in stack
-    }
+    extents = {number: _extent(boxes[number], in_row[layer]) for layer, stack in enumerate(stacks) for number in stack}
     widths = [max(extents[number][1] for number in stack) for stack in stacks]
     used = max(_stack_height([extents[number][2] for number in stack], GAP_MIN) for stack in stacks)
     height = max(min(height, used * 1.25), used)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from innersight_graph.report import Report
 
-__all__ = ["Page", "make_page", "to_html"]
+__all__ = ["Page", "make_page", "to_html", "writable"]
 
 SCRIPTS = (
     "data", "dom", "theme", "state", "facts", "paint", "charts", "graph", "panel", "tabs", "export", "controls", "main",
@@ -132,7 +132,7 @@ def to_html(
     ('karate.html', True)
     >>> folder.cleanup()
     """
-    target = _writable(path)
+    target = writable(path)
     page = make_page(
         G, P, report, title=title, label=label, alternatives=alternatives, class_names=class_names, images=images, sweep=sweep,
         findings=findings, theme=theme, max_edges=max_edges,
@@ -218,7 +218,8 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
-def _writable(path: str | os.PathLike[str]) -> Path:
+def writable(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file to write, or say why it cannot be one."""
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
         problem = "is a folder" if target.is_dir() else "stands in a folder that does not exist"

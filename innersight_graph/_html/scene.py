@@ -59,7 +59,7 @@ def choose_detail(n_neurons: int, max_edges: int | None = None) -> Detail:
         note = "Select a community to open its neurons and their neighbours."
         return Detail("communities", max_edges or 75_000, selection_only=True, expand=True, note=note)
     note = f"{n_neurons:,} neurons are too many to draw one by one: this page holds the communities; use export_gexf for Gephi."
-    return Detail("communities", 1, neurons=False, note=note)
+    return Detail("communities", max_edges or 1, neurons=False, note=note)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def criterion_curves(
             values = np.array([curve[int(k)] for k in r], dtype=float)
             axes.plot(r, values, color=ACTIVATION, marker="o", markersize=3)
             best = (chosen or {}).get(layer)
-            if best in curve:
+            if best is not None and best in curve:
                 axes.plot(
                     [best],
                     [curve[best]],
@@ -106,9 +106,9 @@ def pruning_curves(
         if control is not None:
             kept, low, high = (np.asarray(part, dtype=float) for part in control)
             axes.fill_between(kept, low, high, color="#d5d9df", linewidth=0, label="random groups, 95 %")
-        for number, (method, (kept, accuracy)) in enumerate(curves.items()):
+        for number, (method, (neurons, accuracy)) in enumerate(curves.items()):
             axes.plot(
-                np.asarray(kept), np.asarray(accuracy, dtype=float), label=method,
+                np.asarray(neurons), np.asarray(accuracy, dtype=float), label=method,
                 color=HUES[number % len(HUES)], linestyle=DASHES[number % len(DASHES)],
             )  # fmt: skip
         if baseline is not None:

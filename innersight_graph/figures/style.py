@@ -19,7 +19,7 @@ GREY, INK, RULE = "#80868f", "#191c22", "#e2e4e8"
 # Blue and orange stay apart in every kind of colour blindness; dashes say the same without colour.
 ACTIVATION, INHIBITION = "#1f6fb4", "#d1571b"
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "sans-serif", "font.size": 9.0, "axes.titlesize": 10.0, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "axes.edgecolor": GREY, "axes.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False,
     "text.color": INK, "xtick.color": GREY, "ytick.color": GREY, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
