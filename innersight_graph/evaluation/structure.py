@@ -1,0 +1,135 @@
+"""`Structure`: do the members of a community share connections (paper, Eq. 12)?"""
+
+from __future__ import annotations
+
+from typing import Any, final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innersight_graph.evaluation.members import Members, layer_mean, null_of_layers
+from innersight_graph.evaluation.result import Evaluation
+from innersight_graph.graph.layered import LayeredDiGraph
+from innersight_graph.graph.profiles import binarize, projection
+
+__all__ = ["Structure"]
+
+FloatArray = NDArray[np.float64]
+# The constant that keeps the printed formula from dividing by zero.
+ZETA = 1e-6
+
+
+@final
+class Structure:
+    """Modularity of shared valid connections, activation and inhibition added (S_stru, Eq. 12).
+
+    Two neurons are linked as strongly as they have valid neighbours in common, in the previous and the next layers;
+    activation and
+    inhibition are two such networks, and their modularities under the communities are added. It needs no data.
+
+    Parameters
+    ----------
+    G : LayeredDiGraph or networkx graph, optional
+        Taken when `evaluate` is not given one.
+    literal : bool, default False
+        Keep the printed constant 1e-6 in the denominators; without it each term equals NetworkX's modularity exactly.
+    name : str, default "structure"
+
+    Notes
+    -----
+    `evaluate` returns an `Evaluation` with
+
+    - ``value``: mean over the partitioned layers of the layer's score; ``details["per_layer"]`` has each;
+    - ``per_community``: each community's term (its layer's terms add up to the layer's score);
+    - ``details["activation"]``, ``details["inhibition"]``: the two parts per community;
+    - ``p_values["null"]`` (with ``nulls``): family-wise against random groups of equal size in the same layer;
+      ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: their mean and central 95 %.
+
+    Density, gauge and thresholds are those the partition was made with (``P.params``). Neurons in no community are
+    left out; a layer
+    without shared connections scores 0. Cost: one product of the layer's profile with itself, ``n² M``.
+
+    References
+    ----------
+    Newman 2006, doi:10.1073/pnas.0601602103.
+
+    Examples
+    --------
+    >>> import networkx as nx
+    >>> from innersight_graph.partition import Partition
+    >>> two = nx.disjoint_union(nx.complete_graph(4), nx.complete_graph(4))
+    >>> P = Partition.from_communities(two, [range(4), range(4, 8)])
+    >>> float(Structure().evaluate(two, P))
+    0.5
+    """
+
+    def __init__(self, G: Any = None, *, literal: bool = False, name: str = "structure") -> None:
+        self.graph = G
+        self.literal = literal
+        self.name = name
+        self._overlaps: WeakKeyDictionary[LayeredDiGraph, dict[Any, tuple[FloatArray, FloatArray]]] = (
+            WeakKeyDictionary()
+        )
+
+    def evaluate(
+        self, G: Any, partition: Any, *, nulls: int = 0, seed: int | None = None, progress: bool = False, **options: Any
+    ) -> Evaluation:
+        """Score a partition of G; see the class for what is returned."""
+        members = Members.of(self.graph if G is None else G, partition)
+        profile = members.profile_options()
+        parts = {g.layer: self.terms(members.graph, g.layer, g.labels, profile) for g in members.layers}
+        total = {layer: terms.sum(axis=0) for layer, terms in parts.items()}
+        null = null_of_layers(
+            members, total, lambda g, labels: self.terms(members.graph, g.layer, labels, profile, len(g.sizes)).sum(axis=0),
+            nulls=nulls, seed=seed,
+        )  # fmt: skip
+        per_layer = {layer: float(terms.sum()) for layer, terms in total.items()}
+        details: dict[str, Any] = {
+            "per_layer": per_layer,
+            "activation": members.spread({layer: terms[0] for layer, terms in parts.items()}),
+            "inhibition": members.spread({layer: terms[1] for layer, terms in parts.items()}),
+            "literal": self.literal,
+        }
+        p_values = {}
+        if null is not None:
+            p_values["null"] = null.pvalue
+            details |= {"null_mean": null.mean, "null_low": null.low, "null_high": null.high, "n_draws": nulls}
+        return Evaluation(
+            self.name, layer_mean(members, per_layer), members.spread(total), p_values=p_values, details=details
+        )
+
+    def layer_score(self, G: Any, partition: Any, layer: str) -> float:
+        """Score of one layer alone."""
+        members = Members.of(G, partition)
+        groups = next(g for g in members.layers if g.layer == layer)
+        return float(self.terms(members.graph, layer, groups.labels, members.profile_options()).sum())
+
+    def terms(
+        self,
+        G: LayeredDiGraph,
+        layer: str,
+        labels: NDArray[np.intp],
+        profile: dict[str, Any],
+        n_groups: int | None = None,
+    ) -> FloatArray:
+        """Terms of Eq. 12: ``(2, k)``, activation and inhibition."""
+        k = int(labels.max(initial=-1)) + 1 if n_groups is None else n_groups
+        member = (labels[None, :] == np.arange(k)[:, None]).astype(np.float64)
+        zeta = ZETA if self.literal else 0.0
+        terms = np.zeros((2, k))
+        for row, overlap in enumerate(self._overlap(G, layer, profile)):
+            U = member @ overlap @ member.T
+            total = U.sum() + zeta
+            if total > 0:
+                terms[row] = np.diag(U) / total - (U.sum(axis=1) / total) ** 2
+        return terms
+
+    def _overlap(self, G: LayeredDiGraph, layer: str, profile: dict[str, Any]) -> tuple[FloatArray, FloatArray]:
+        """Shared valid neighbours of each pair of neurons, zero diagonal; activation, inhibition."""
+        known = self._overlaps.setdefault(G, {})
+        key = (layer, repr(sorted(profile.items(), key=str)))
+        if key not in known:
+            signs = binarize(G, layer, **profile)
+            known[key] = (projection(signs, "activation"), projection(signs, "inhibition"))
+        return known[key]

@@ -1,0 +1,219 @@
+"""Closing many groups of neurons at once: the part of the model before them runs once, the rest as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from innersight_graph.errors import InputError
+from innersight_graph.probe.batches import Batch, Output, select_output
+from innersight_graph.probe.capturing import forward, recorded
+from innersight_graph.probe.closing import Closed, closed_parameters, closing
+from innersight_graph.probe.functions import locate_points
+from innersight_graph.probe.session import hooked
+from innersight_graph.probe.sites import Site
+
+__all__ = ["GroupCloser"]
+
+# Buffers alive at the same time while one operation runs, as multiples of the widest output (input, output,
+# workspace, mask).
+_LIVE_BUFFERS = 4
+# On a CPU, chunks beyond the cache cost more than they save.
+_CPU_CHUNK_BYTES = 2**22
+
+
+@dataclass
+class GroupCloser:
+    """Runs a bare model under many closings.
+
+    Attributes
+    ----------
+    model : Module
+        In evaluation mode, within `undisturbed`.
+    sites : mapping of layer to Site
+        Where the layers can be closed.
+    output : callable, str or int, optional
+        What of the model's result is returned.
+    max_memory : int
+        Bytes that the extra tensors may take together.
+    methods : dict
+        Layer -> how it was closed: ``"hook"`` or ``"weights"`` when all groups ran in one batch, ``"... out of
+        place"`` when the model's
+        in-place additions had to be replaced for that, ``"... one by one"`` when the model could not be batched over
+        groups.
+    """
+
+    model: nn.Module
+    sites: Mapping[str, Site]
+    output: Output = None
+    max_memory: int = 2**28
+    methods: dict[str, str] = field(default_factory=dict)
+    _by_weights: set[str] = field(default_factory=set)
+    _sample_bytes: int = 0
+
+    def clean(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Run once unclosed: the output and, per layer, each neuron's sum over samples of its mean over positions.
+
+        The first call also finds out which layers' modules are called at all, and how much memory a sample needs.
+        """
+        if not self._sample_bytes:
+            self._measure(batch)
+        read = {name: site for name, site in self.sites.items() if name not in self._by_weights}
+        with torch.no_grad(), recorded(self.model, read, detach=True, located=True) as store:
+            result = forward(self.model, batch, self.output)
+        return result, {name: store[name].double().mean(2).sum(0) for name in read}
+
+    def run(
+        self, batch: Batch, layer: str, groups: torch.Tensor, value: Any = 0.0
+    ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+        """Close each group in turn.
+
+        Parameters
+        ----------
+        batch : Batch
+            Samples to run.
+        layer : str
+            Layer of the groups.
+        groups : Tensor of bool (n_groups, n_neurons)
+            One closing per row.
+        value : float, str or Tensor
+            What closed neurons put out, as in `Closed`.
+
+        Yields
+        ------
+        (slice, slice, Tensor)
+            Groups, samples, and the model's outputs for them ``(groups, samples, ...)``.
+        """
+        for rows, groups_at_once in self._chunks(batch, len(groups), value):
+            part = batch if rows == slice(0, batch.size) else batch.rows(rows)
+            for start in range(0, len(groups), groups_at_once):
+                chosen = slice(start, min(start + groups_at_once, len(groups)))
+                yield chosen, rows, self._outputs(part, {layer: groups[chosen]}, value)
+
+    def run_joint(
+        self, batch: Batch, groups: Mapping[str, torch.Tensor], value: Any = 0.0
+    ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+        """Close groups that span several layers: row i of every layer's table is closed together."""
+        count = len(next(iter(groups.values())))
+        for rows, at_once in self._chunks(batch, count, value):
+            part = batch if rows == slice(0, batch.size) else batch.rows(rows)
+            for start in range(0, count, at_once):
+                chosen = slice(start, min(start + at_once, count))
+                yield chosen, rows, self._outputs(part, {name: table[chosen] for name, table in groups.items()}, value)
+
+    def _outputs(self, batch: Batch, groups: Mapping[str, torch.Tensor], value: Any) -> torch.Tensor:
+        name = "+".join(groups)
+        attempts = {
+            "batched": lambda: self._batched(batch, groups, value),
+            "out of place": lambda: self._out_of_place(batch, groups, value),
+            "one by one": lambda: self._one_by_one(batch, groups, value),
+        }
+        how = "weights" if self._by_weights & set(groups) else "hook"
+        known = self.methods.get(name)
+        order = list(attempts)
+        if known is not None:
+            order = [next((attempt for attempt in order if known.endswith(attempt)), "batched")]
+        failure: Exception | None = None
+        for attempt in order:
+            try:
+                result = attempts[attempt]()
+            except (RuntimeError, NotImplementedError, ValueError) as error:
+                if attempt == order[-1]:
+                    raise
+                failure = error
+                continue
+            self.methods[name] = how if attempt == "batched" else f"{how}, {attempt}"
+            return result
+        raise InputError("No group of neurons was given to close.") from failure
+
+    def _batched(self, batch: Batch, groups: Mapping[str, torch.Tensor], value: Any) -> torch.Tensor:
+        names = list(groups)
+
+        def one(*tables: torch.Tensor) -> torch.Tensor:
+            plans = [Closed(self.sites[n], t, self._value_for(value, n)) for n, t in zip(names, tables, strict=True)]
+            by_weights = [plan for plan in plans if plan.site.layer in self._by_weights]
+            hooks = [plan for plan in plans if plan.site.layer not in self._by_weights]
+            changed = {
+                key: tensor for plan in by_weights for key, tensor in closed_parameters(self.model, plan).items()
+            }
+            with closing(self.model, hooks, located=True):
+                result = torch.func.functional_call(self.model, changed, batch.args, batch.kwargs)
+            return select_output(result, self.output)
+
+        with torch.no_grad():
+            result: torch.Tensor = torch.vmap(one, randomness="same")(
+                *(groups[n].to(self._device(batch)) for n in names)
+            )
+        return result
+
+    def _out_of_place(self, batch: Batch, groups: Mapping[str, torch.Tensor], value: Any) -> torch.Tensor:
+        with _OutOfPlace():
+            result = self._batched(batch, groups, value)
+        # Rebinding `x += y` to a new tensor is only right if nobody else holds x: compare one group with a plain run.
+        last = {name: table[-1:] for name, table in groups.items()}
+        plain = self._one_by_one(batch, last, value)[0]
+        if not torch.allclose(result[-1], plain, rtol=1e-3, atol=1e-5 * max(1.0, float(plain.abs().max()))):
+            raise RuntimeError("this model's in-place additions cannot be batched")
+        return result
+
+    def _one_by_one(self, batch: Batch, groups: Mapping[str, torch.Tensor], value: Any) -> torch.Tensor:
+        results = []
+        with torch.no_grad():
+            for row in range(len(next(iter(groups.values())))):
+                plans = [Closed(self.sites[n], t[row], self._value_for(value, n)) for n, t in groups.items()]
+                with closing(self.model, plans, by_weights=self._by_weights, located=True):
+                    results.append(forward(self.model, batch, self.output))
+        return torch.stack(results)
+
+    def _value_for(self, value: Any, layer: str) -> Any:
+        return value[layer] if isinstance(value, Mapping) else value
+
+    def _device(self, batch: Batch) -> torch.device:
+        leaves = torch.utils._pytree.tree_leaves((batch.args, batch.kwargs))
+        return next(leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor))
+
+    def _chunks(self, batch: Batch, n_groups: int, value: Any) -> Iterator[tuple[slice, int]]:
+        """Cut samples and groups so that the widest outputs fit the budget; resampling needs its whole batch."""
+        budget = max(1, self.max_memory // _LIVE_BUFFERS)
+        if self._device(batch).type == "cpu":
+            budget = min(budget, max(_CPU_CHUNK_BYTES, self._sample_bytes))
+        rows = batch.size if value == "resample" else max(1, min(batch.size, budget // self._sample_bytes))
+        groups = max(1, min(n_groups, budget // (rows * self._sample_bytes)))
+        for start in range(0, batch.size, rows):
+            yield slice(start, min(start + rows, batch.size)), groups
+
+    def _measure(self, batch: Batch) -> None:
+        """One pass over one batch: which sites are called, and the widest output of any module."""
+        widest = [1]
+
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            for leaf in torch.utils._pytree.tree_leaves(output):
+                if isinstance(leaf, torch.Tensor):
+                    widest[0] = max(widest[0], leaf.numel() * leaf.element_size())
+
+        probe = batch.rows(slice(0, min(batch.size, 8)))
+        self.sites = locate_points(self.model, probe, self.sites)
+        with torch.no_grad(), recorded(self.model, self.sites, detach=True, located=True) as store:
+            with hooked([(module, note) for module in self.model.modules()]):
+                forward(self.model, probe, self.output)
+            self._by_weights = {name for name, calls in store.calls.items() if not calls}
+        self._sample_bytes = max(1, -(-widest[0] // probe.size))
+
+
+class _OutOfPlace(TorchFunctionMode):
+    """Turns ``x += y`` into ``x = x + y``: a batched y cannot be written into an unbatched x."""
+
+    _INSTEAD: ClassVar[dict[Any, Any]] = {
+        torch.Tensor.__iadd__: torch.add,
+        torch.Tensor.__isub__: torch.sub,
+        torch.Tensor.__imul__: torch.mul,
+        torch.Tensor.__itruediv__: torch.div,
+    }
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self._INSTEAD.get(func, func)(*args, **(kwargs or {}))

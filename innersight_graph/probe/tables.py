@@ -1,0 +1,74 @@
+"""One number per neuron and sample: `activations`, and what is computed from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from innersight_graph.errors import UnsupportedLayerError
+from innersight_graph.graph.interchange import as_layered
+from innersight_graph.probe.batches import Batches
+from innersight_graph.probe.capturing import eager, forward, recorded
+from innersight_graph.probe.session import undisturbed
+from innersight_graph.probe.sites import find_sites
+
+__all__ = ["activations"]
+
+
+def activations(
+    model: nn.Module, data: Any, G: Any, *, layers: Iterable[str] | None = None, at: str = "closing"
+) -> dict[str, NDArray[np.float32]]:
+    """Measure what each neuron puts out for each sample, averaged over its positions.
+
+    Parameters
+    ----------
+    model : Module
+        The model that G was made from.
+    data
+        Batches of ``(inputs, targets)`` or of inputs, a pair of tensors, or a tensor.
+    G : LayeredDiGraph or networkx graph
+        Tells layers and where they are read.
+    layers : iterable of str, optional
+        Default: every hidden layer.
+    at : {"closing", "unit"}
+        Behind the neuron's own norm and activation (default), or its module's own output.
+
+    Returns
+    -------
+    dict of layer to ndarray of float32 (n_neurons, n_samples)
+
+    Raises
+    ------
+    InputError
+        Empty, non-finite or unfitting data.
+    UnsupportedLayerError
+        A layer whose module is never called.
+
+    Notes
+    -----
+    Memory: the table itself; maps are averaged batch by batch.
+    """
+    G = as_layered(G)
+    names = tuple(G.hidden_layers) if layers is None else tuple(layers)
+    tables: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    with undisturbed(model) as inner, eager(model), torch.no_grad():
+        sites = find_sites(inner, G, names, at=at)
+        batches = Batches(data, inner)
+        with recorded(inner, sites, detach=True) as store:
+            for batch in batches:
+                store.clear()
+                forward(inner, batch)
+                for name in names:
+                    if not store.calls[name]:
+                        raise UnsupportedLayerError(
+                            f"Module {sites[name].module!r} of layer {name!r} is never called by the model, so its "
+                            f"neurons cannot be "
+                            "read; leave this layer out with layers=."
+                        )
+                    tables[name].append(store[name].float().mean(2).cpu().numpy())
+    return {name: np.ascontiguousarray(np.concatenate(parts).T) for name, parts in tables.items()}
