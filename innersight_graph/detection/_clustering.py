@@ -31,16 +31,42 @@ def dense(W: Any) -> npt.NDArray[np.float64]:
     return np.array(W.toarray() if hasattr(W, "toarray") else W, dtype=np.float64)
 
 
-def kmeans(points: Floats, n_clusters: int, seed: np.random.SeedSequence, *, n_init: int = 25) -> Ints:
+def kmeans(
+    points: Floats,
+    n_clusters: int,
+    seed: np.random.SeedSequence,
+    *,
+    n_init: int = 25,
+    weight: Floats | None = None,
+) -> Ints:
     """K-means labels; fewer clusters than asked for where there are fewer distinct points."""
-    from sklearn.cluster import KMeans
+    return kmeans_fit(points, n_clusters, seed, n_init=n_init, weight=weight)[0]
 
-    n_clusters = min(n_clusters, np.unique(np.round(points, 12), axis=0).shape[0])
+
+def kmeans_fit(
+    points: Floats,
+    n_clusters: int,
+    seed: np.random.SeedSequence,
+    *,
+    n_init: int = 25,
+    weight: Floats | None = None,
+) -> tuple[Ints, float]:
+    """K-means labels and the sum of squared distances to the centres."""
+    import warnings
+
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    n_clusters = min(n_clusters, points.shape[0])
     if n_clusters <= 1:
-        return np.zeros(points.shape[0], dtype=np.intp)
+        return np.zeros(points.shape[0], dtype=np.intp), float(((points - points.mean(axis=0)) ** 2).sum())
     model = KMeans(n_clusters, n_init=n_init, random_state=int(seed.generate_state(1)[0]))
-    labels: Ints = model.fit(points).labels_.astype(np.intp)
-    return labels
+    with warnings.catch_warnings():
+        # Fewer distinct points than clusters, copies of one neuron say, is an answer here and no mistake.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(points, sample_weight=weight)
+    labels: Ints = np.unique(model.labels_, return_inverse=True)[1].astype(np.intp)
+    return labels, float(model.inertia_)
 
 
 def spectral_embedding(affinity: Any, n_vectors: int, seed: np.random.SeedSequence) -> Floats:

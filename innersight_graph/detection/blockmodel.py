@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from innersight_graph.detection._blockmodel.aligned import Alignment, alignment_test
 from innersight_graph.detection._blockmodel.joint import assess_chain, improve_chain, survives
 from innersight_graph.detection._blockmodel.profile import (
     LARGE,
@@ -57,6 +58,7 @@ def blockmodel_communities(
     max_communities: int = 20,
     replicates: int = 199,
     alpha: float = 0.05,
+    rotations: int = 39,
     n_init: int = 10,
     seed: int | None = None,
 ) -> Partition:
@@ -98,6 +100,10 @@ def blockmodel_communities(
         Largest number considered.
     replicates, alpha
         Null copies and level of the sensitive test.
+    rotations : int
+        For an estimated number on dense weights: random rotations of the neurons with which the communities must compare
+        favourably, at level `alpha`. Otherwise the rows are a continuum, no neuron is special, and one community is returned
+        with the mode ``"continuum"``. 0 skips the comparison; fewer than 39 cannot reach the default level.
     n_init : int
         K-means starts for every embedding, and restarts of the chosen size.
     seed : int, optional
@@ -106,9 +112,9 @@ def blockmodel_communities(
     Returns
     -------
     Partition
-        With responsibilities. ``stats[layer]`` holds ``mode`` (``"none"``, ``"bound"``, ``"weak evidence"``, ``"given"``),
+        With responsibilities. ``stats[layer]`` holds ``mode`` (``"none"``, ``"bound"``, ``"weak evidence"``, ``"continuum"``, ``"given"``),
         ``gain`` (nats over one community), ``criterion`` (the gain by number), ``stability`` (mean ARI of the best start's labels
-        with other starts' that come within 1 % of its gain), ``p_value`` and ``n_significant`` of the sensitive test,
+        with other starts' that come within 1 % of its gain), ``p_value`` and ``n_significant`` of the sensitive test, ``rotation_p_values`` (tightness of the rows, gain),
         ``ratios`` (θ by adjacent layer), ``feature_groups``, ``unassigned`` (neurons without connections) and
         ``low_degree`` (fewer than three).
 
@@ -160,6 +166,8 @@ def blockmodel_communities(
         fit = _Fit(graph, name, live, reading)
         if fit.rows.size > 1 and fit.profile is not None:
             fit.search(sizes, max_communities, n_init, seed_sequence(entropy, name), criterion)
+            if fit.mode == "bound":
+                fit.compare_with_rotations(rotations, alpha, seed_sequence(entropy, name, "rotations"))
             if sensitive and fit.mode == "none":
                 fit.look_closer(replicates, alpha, seed_sequence(entropy, name, "null"))
         fits[name] = fit
@@ -167,7 +175,7 @@ def blockmodel_communities(
     params: dict[str, Any] = {
         "n_communities": n_communities, "joint": joint, "sensitive": sensitive, "weights": weights, "keep": keep,
         "levels": levels, "degree": degree, "criterion": criterion, "max_communities": max_communities, "replicates": replicates,
-        "alpha": alpha, "n_init": n_init,
+        "alpha": alpha, "rotations": rotations, "n_init": n_init,
     }  # fmt: skip
     return assemble(
         graph,
@@ -222,6 +230,7 @@ class _Fit:
     reading: _Reading
     mode: str = "none"
     test: NullTest | None = None
+    alignment: Alignment | None = None
     outcome: Outcome | None = None
     state: State | None = None
     rivals: list[npt.NDArray[np.intp]] = field(default_factory=list)
@@ -270,6 +279,16 @@ class _Fit:
             self._settle(1 + self.test.n_significant)
             self.mode = "weak evidence"
 
+    def compare_with_rotations(self, rotations: int, alpha: float, seed: np.random.SeedSequence) -> None:
+        """Give the communities up where rotated neurons would show as many."""
+        assert self.outcome is not None
+        self.alignment = alignment_test(
+            self._search, self.outcome.size, rotations=rotations, alpha=alpha, rng=np.random.default_rng(seed), seed=seed
+        )
+        if self.alignment is not None and not self.alignment.holds(alpha):
+            self._settle(1)
+            self.mode = "continuum"
+
     def _settle(self, size: int) -> None:
         fits = self._search.restarts(size)
         self.state, self.rivals = fits[0], [other.labels for other in fits[1:]]
@@ -315,6 +334,8 @@ class _Fit:
             "feature_groups": self._feature_groups(),
             "ratios": self._ratios(),
         }
+        if self.alignment is not None:
+            known["rotation_p_values"] = [self.alignment.tightness_p, self.alignment.gain_p]
         if self.test is not None:
             known |= {
                 "p_value": self.test.p_value,

@@ -8,7 +8,7 @@ column, wherever the weights are not signs alone: rescaling ReLU neurons cannot 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class Profile:
     degrees: Floats  # (n_rows,) relative to their mean
     draw: Callable[[np.random.Generator], list[Pair]]  # residuals of one null copy
     rows: tuple[str, ...]  # the row degrees kept in each block
+    turn: Callable[[np.random.Generator], list[Floats]] | None = None  # weights in a random rotation of the rows
 
 
 def equalised(W: Floats, *, rounds: int = 200, tol: float = 1e-10) -> Floats:
@@ -117,7 +118,32 @@ def scored_profile(weights: list[Floats], *, degree: str = "auto") -> Profile:
     """Blocks of signed normal scores, each column centred, rows too where their locations vary continuously."""
     scored = [standard_scores(W, degree=degree) for W in weights]
     blocks: list[Block] = [GaussianBlock(g) for g, _ in scored]
-    return _weighted_profile(weights, blocks, tuple(rows for _, rows in scored))
+    level = balanced_rows(weights)
+
+    def turn(rng: np.random.Generator) -> list[Floats]:
+        Q = rotation(level[0].shape[0], rng)
+        return [Q @ W for W in level]
+
+    return replace(_weighted_profile(weights, blocks, tuple(rows for _, rows in scored)), turn=turn)
+
+
+def balanced_rows(weights: list[Floats]) -> list[Floats]:
+    """Scale columns to equal size and each neuron's two sides against each other: what rotates is free of the gauge."""
+    scaled = [np.array(W, dtype=float) for W in weights]
+    for _ in range(3):
+        scaled = [W / np.sqrt(np.maximum((W**2).mean(axis=0), 1e-300)) for W in scaled]
+        if len(scaled) == 2:
+            before, after = (np.maximum((W**2).mean(axis=1), 1e-300) for W in scaled)
+            factor = ((before / after) ** 0.25)[:, None]
+            scaled = [scaled[0] / factor, scaled[1] * factor]
+    return scaled
+
+
+def rotation(n: int, rng: np.random.Generator) -> Floats:
+    """Draw an orthogonal matrix (n, n) uniformly."""
+    Q, R = np.linalg.qr(rng.standard_normal((n, n)))
+    uniform: Floats = Q * np.sign(np.diag(R))
+    return uniform
 
 
 def standard_scores(W: Floats, *, degree: str = "auto") -> tuple[Floats, str]:
@@ -144,9 +170,9 @@ def _weighted_profile(weights: list[Floats], blocks: list[Block], rows: tuple[st
     scaled = [np.sign(W) * equalised(W) for W in weights]
 
     def draw(rng: np.random.Generator) -> list[Pair]:
-        return [_score_residuals(rng.permutation(W.ravel()).reshape(W.shape)) for W in scaled]
+        return [score_residuals(rng.permutation(W.ravel()).reshape(W.shape)) for W in scaled]
 
-    return Profile(blocks, [_score_residuals(W) for W in scaled], degrees, draw, rows)
+    return Profile(blocks, [score_residuals(W) for W in scaled], degrees, draw, rows)
 
 
 def _dtype(codes: NDArray[np.int8]) -> type[np.floating]:
@@ -171,7 +197,7 @@ def _sign_residuals(codes: NDArray[np.int8], null: Expectation) -> Pair:
     return Pair(difference, total)
 
 
-def _score_residuals(W: Floats) -> Pair:
+def score_residuals(W: Floats) -> Pair:
     """Signed and squared normal scores, centred by rows and columns, over their standard deviation times √F."""
     magnitude = normal_scores(equalised(W))
     return Pair(_standardised(np.sign(W) * magnitude), _standardised(magnitude**2))

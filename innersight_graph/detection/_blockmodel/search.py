@@ -105,8 +105,7 @@ class Search:
         return sorted(self.directions, key=lambda d: -weight[d.name])[:_KEPT_DIRECTIONS]
 
     def _fit(self, size: int, number: int, direction: Direction, *, n_init: int) -> State:
-        keyed = np.random.SeedSequence(self.seed.entropy, spawn_key=(*self.seed.spawn_key, size, number))
-        seed = int(keyed.generate_state(1)[0])
+        seed = np.random.SeedSequence(self.seed.entropy, spawn_key=(*self.seed.spawn_key, size, number))
         labels = row_labels(self.profile, direction, size, n_init=n_init, seed=seed)
         features = feature_labels(self.profile, direction, size, n_init=max(n_init // 2, 1), seed=seed)
         return self.refine(labels, features, size)

@@ -15,6 +15,7 @@ import numpy as np
 from innersight_graph.detection._blockmodel.expectation import Floats
 from innersight_graph.detection._blockmodel.profile import Pair, Profile
 from innersight_graph.detection._blockmodel.variational import Ints
+from innersight_graph.detection._clustering import kmeans
 
 _GRAM_LIMIT = 3000
 _POWER_PASSES = 5
@@ -47,6 +48,12 @@ def directions(pairs: list[Pair], n_vectors: int, *, rng: np.random.Generator) -
     return [_exact(name, gram, n_vectors) for name, gram in _grams(pairs)]
 
 
+def one_direction(pairs: list[Pair], name: str, n_vectors: int) -> Direction:
+    """Return the leading eigenpairs of one direction alone."""
+    R = np.hstack([matrix for b, pair in enumerate(pairs) for matrix in _of(name, pair, b)])
+    return _exact(name, R @ R.T, min(n_vectors, R.shape[0]))
+
+
 def leading_values(pairs: list[Pair], n_values: int) -> dict[str, Floats]:
     """Leading eigenvalues over the mean eigenvalue of every direction: the statistics of the sensitive test."""
     from scipy.linalg import eigh
@@ -59,34 +66,22 @@ def leading_values(pairs: list[Pair], n_values: int) -> dict[str, Floats]:
     return out
 
 
-def row_labels(profile: Profile, direction: Direction, n_groups: int, *, n_init: int, seed: int) -> Ints:
+def row_labels(profile: Profile, direction: Direction, n_groups: int, *, n_init: int, seed: np.random.SeedSequence) -> Ints:
     """K-means on the direction's vectors, neurons of low degree shrunk by weight instead of normalised to unit length."""
     weight = profile.degrees + 0.25
     values = np.sqrt(np.maximum(direction.values[: n_groups - 1], 0.0))
-    return _kmeans(direction.vectors[:, : n_groups - 1] * values / np.sqrt(weight)[:, None], weight, n_groups, n_init, seed)
+    points = direction.vectors[:, : n_groups - 1] * values / np.sqrt(weight)[:, None]
+    return kmeans(points, n_groups, seed, n_init=n_init, weight=weight)
 
 
-def feature_labels(profile: Profile, direction: Direction, n_groups: int, *, n_init: int, seed: int) -> list[Ints]:
+def feature_labels(profile: Profile, direction: Direction, n_groups: int, *, n_init: int, seed: np.random.SeedSequence) -> list[Ints]:
     """The same for the features of each block, embedded through the rows' vectors."""
     U = direction.vectors[:, : max(n_groups - 1, 1)]
     out = []
     for b, pair in enumerate(profile.pairs):
         embedding = np.hstack([R.T @ U for R in _of(direction.name, pair, b)])
-        weight = np.ones(embedding.shape[0])
-        out.append(_kmeans(embedding, weight, min(n_groups, embedding.shape[0]), n_init, seed))
+        out.append(kmeans(embedding, n_groups, seed, n_init=n_init))
     return out
-
-
-def _kmeans(points: Floats, weight: Floats, n_groups: int, n_init: int, seed: int) -> Ints:
-    from sklearn.cluster import KMeans
-
-    distinct = np.unique(np.round(points, 12), axis=0).shape[0] if points.shape[0] <= _GRAM_LIMIT else points.shape[0]
-    n_groups = min(n_groups, distinct)
-    if n_groups <= 1:
-        return np.zeros(points.shape[0], dtype=np.intp)
-    model = KMeans(n_groups, n_init=n_init, random_state=seed)  # type: ignore[no-untyped-call]
-    labels: Ints = model.fit(points, sample_weight=weight).labels_.astype(np.intp)
-    return labels
 
 
 def _of(name: str, pair: Pair, block: int) -> list[Floats]:

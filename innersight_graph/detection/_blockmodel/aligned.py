@@ -1,0 +1,79 @@
+"""Are the communities the neurons' own, or would any rotation of them show as many?
+
+Dense weights of low rank carry strong structure in whatever basis they are written. A network whose layer was turned by a
+random rotation computes the same function, and no neuron of that layer belongs to anything any more; still a block model cuts its
+continuum of rows into groups. So the layer is compared with random rotations of itself, once by how tightly its rows
+cluster and, if that does not tell, by what the communities gain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from innersight_graph.detection._blockmodel.expectation import Floats
+from innersight_graph.detection._blockmodel.profile import Profile, score_residuals, scored_profile
+from innersight_graph.detection._blockmodel.search import Search
+from innersight_graph.detection._blockmodel.start import Direction, one_direction
+from innersight_graph.detection._clustering import kmeans_fit
+
+_MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Rank p-values of the rows' tightness and, where it was needed, of the gain."""
+
+    tightness_p: float
+    gain_p: float | None
+    rotations: int
+
+    def holds(self, alpha: float) -> bool:
+        """Whether either test rejects rotation at half the level each."""
+        return self.tightness_p <= alpha / 2 or (self.gain_p is not None and self.gain_p <= alpha / 2)
+
+
+def alignment_test(
+    search: Search, size: int, *, rotations: int, alpha: float, rng: np.random.Generator, seed: np.random.SeedSequence
+) -> Alignment | None:
+    """Compare a layer's fit of `size` communities with fits of random rotations; None where rotating has no meaning.
+
+    Notes
+    -----
+    A copy costs one eigendecomposition and a k-means; the second test, made only where the first is not decisive, one fit.
+    """
+    turn = search.profile.turn
+    if turn is None or rotations < 1 or size < 2:
+        return None
+    strongest = max(search.directions, key=lambda d: float(d.values[: size - 1].sum()))
+    observed = _tightness(strongest, size, seed)
+    copies = [turn(rng) for _ in range(rotations)]
+    tight = [
+        _tightness(one_direction([score_residuals(W) for W in copy], strongest.name, size), size, seed) for copy in copies
+    ]
+    p = _rank(np.array([observed, *tight]))
+    if p <= alpha / 2:
+        return Alignment(p, None, rotations)
+    own = search.fits(size)[0].bound - search.one.bound
+    # A rotated copy has been scaled once more than the layer itself; the margin keeps that from deciding.
+    gains = [-own, *(-_MARGIN * _gain(scored_profile(copy), search, size, seed) for copy in copies)]
+    return Alignment(p, _rank(np.array(gains)), rotations)
+
+
+def _tightness(direction: Direction, size: int, seed: np.random.SeedSequence) -> float:
+    """Share of the variance of the spectral embedding that k-means leaves within its clusters."""
+    points = direction.vectors[:, : size - 1] * np.sqrt(np.maximum(direction.values[: size - 1], 0.0))
+    total = float(((points - points.mean(axis=0)) ** 2).sum())
+    return kmeans_fit(points, size, seed, n_init=4)[1] / total if total > 0 else 1.0
+
+
+def _gain(profile: Profile, search: Search, size: int, seed: np.random.SeedSequence) -> float:
+    copy = Search(profile, size, n_init=search.n_init, seed=seed)
+    return copy.fits(size)[0].bound - copy.one.bound
+
+
+def _rank(values: Floats) -> float:
+    """Return the share of entries at or below the first."""
+    return float(np.mean(values <= values[0]))
+
