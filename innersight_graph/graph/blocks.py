@@ -5,7 +5,7 @@ Both blocks answer the same five questions about a row, so that the adjacency ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import networkx as nx
@@ -18,6 +18,7 @@ __all__ = ["Block", "DenseBlock", "ReadOnlyDict", "SparseBlock", "edge_data"]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.integer[Any]]
 Int32Array = npt.NDArray[np.int32]
+Part = Callable[[FloatArray], FloatArray]
 
 
 class ReadOnlyDict(dict[str, Any]):
@@ -135,6 +136,12 @@ class DenseBlock:
         counts: IntArray = np.count_nonzero(self.weights, axis=1)
         return counts
 
+    def sums(self, part: Part | None) -> npt.NDArray[Any]:
+        """Return the sum of every row after applying part to the weights; None counts edges."""
+        if part is None:
+            return self.counts()
+        return np.asarray(part(self.weights).sum(axis=1, dtype=np.float64))
+
     def triples(self) -> tuple[Int32Array, Int32Array, FloatArray]:
         """Return (rows, columns, weights) of all edges, row by row."""
         rows, columns = np.nonzero(self.weights)
@@ -229,6 +236,13 @@ class SparseBlock:
         """Return the number of edges of every row, shape (n_source,)."""
         counts: IntArray = np.diff(self.matrix.indptr)
         return counts
+
+    def sums(self, part: Part | None) -> npt.NDArray[Any]:
+        """Return the sum of every row after applying part to the weights; None counts edges."""
+        if part is None:
+            return self.counts()
+        rows, _, weights = self.triples()
+        return np.bincount(rows, weights=part(weights), minlength=self.matrix.shape[0])
 
     def triples(self) -> tuple[Int32Array, Int32Array, FloatArray]:
         """Return (rows, columns, weights) of all edges, row by row."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from functools import cached_property
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -16,6 +17,7 @@ from scipy import sparse
 from innersight_graph.errors import InputError
 from innersight_graph.graph.adjacency import Adjacency, Neighbours, NodeAtlas, NodeIndex
 from innersight_graph.graph.blocks import Block, DenseBlock, ReadOnlyDict
+from innersight_graph.graph.degrees import ArrayDegreeView, ArrayInDegreeView, ArrayOutDegreeView
 from innersight_graph.graph.neuron import Layer, Neuron
 
 __all__ = ["Layer", "LayeredDiGraph", "Neuron"]
@@ -312,6 +314,21 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
         if u is not None:
             return int(self.has_edge(u, v))
         return sum(block.nnz for block in self._blocks.values())
+
+    @cached_property
+    def degree(self) -> ArrayDegreeView:
+        """Degrees, with the interface of `networkx.DiGraph.degree`; those of all nodes come from the arrays at once."""
+        return ArrayDegreeView(self)
+
+    @cached_property
+    def in_degree(self) -> ArrayInDegreeView:
+        """In-degrees, likewise."""
+        return ArrayInDegreeView(self)
+
+    @cached_property
+    def out_degree(self) -> ArrayOutDegreeView:
+        """Out-degrees, likewise."""
+        return ArrayOutDegreeView(self)
 
     def to_directed_class(self) -> type[nx.DiGraph]:
         """Return the class of a mutable directed copy."""

@@ -10,14 +10,16 @@ import numpy.typing as npt
 from scipy import sparse
 
 from innersight_graph.errors import InputError
+from innersight_graph.graph.blocks import Block
 from innersight_graph.graph.interchange import as_layered
 
-__all__ = ["adjacency"]
+__all__ = ["STORED", "adjacency", "degrees"]
 
-SIGNED_PARTS: dict[str | None, Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] = {
+Part = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+STORED: dict[str | None, Part] = {
     "weight": lambda w: w,
-    "activation": lambda w: np.maximum(w, 0.0),
-    "inhibition": lambda w: np.maximum(-w, 0.0),
+    "activation": lambda w: np.maximum(w, np.float32(0)),
+    "inhibition": lambda w: np.maximum(-w, np.float32(0)),
     None: np.ones_like,
 }
 
@@ -54,7 +56,7 @@ def adjacency(G: Any, weight: str | None = "weight", *, dtype: npt.DTypeLike = n
     [[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
     G = as_layered(G)
-    if weight not in SIGNED_PARTS:
+    if weight not in STORED:
         raise InputError(
             f"weight={weight!r} is not stored in the arrays; use 'weight', 'activation', 'inhibition' or None."
         )
@@ -62,10 +64,10 @@ def adjacency(G: Any, weight: str | None = "weight", *, dtype: npt.DTypeLike = n
     rows, columns, data = [], [], []
     for (source, target), block in G._blocks.items():
         i, j, w = block.triples()
-        gate = block.kind == "gate" and weight in ("activation", "inhibition")
+        gate = _is_silent_gate(block, weight)
         rows.append(i + np.int32(start[source]))
         columns.append(j + np.int32(start[target]))
-        data.append(np.zeros(w.shape, dtype) if gate else SIGNED_PARTS[weight](w).astype(dtype))
+        data.append(np.zeros(w.shape, dtype) if gate else STORED[weight](w).astype(dtype))
     n = len(G)
     if not data:
         return sparse.csr_array((n, n), dtype=dtype)
@@ -81,3 +83,38 @@ def _compressed(
         order = np.argsort(rows, kind="stable")
         columns, data = columns[order], data[order]
     return sparse.csr_array((data, columns, indptr), shape=(n, n))
+
+
+def degrees(G: Any, weight: str | None = None, direction: str = "out") -> npt.NDArray[Any]:
+    """Return the weighted or unweighted degree of every node.
+
+    Parameters
+    ----------
+    G : LayeredDiGraph or networkx graph
+    weight : {"weight", "activation", "inhibition", None}, default None
+        None: count edges.
+    direction : {"out", "in"}, default "out"
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        In the graph's node order; int64 for counts, else float64.
+
+    Examples
+    --------
+    >>> import networkx as nx
+    >>> degrees(nx.star_graph(3)).tolist()
+    [3, 1, 1, 1]
+    """
+    G = as_layered(G)
+    total = {layer.name: np.zeros(layer.width, dtype=np.int64 if weight is None else np.float64) for layer in G.layers}
+    for (source, target), block in G._blocks.items():
+        if not _is_silent_gate(block, weight):
+            side = block if direction == "out" else block.transposed
+            total[source if direction == "out" else target] += side.sums(None if weight is None else STORED[weight])
+    return np.concatenate(list(total.values()))
+
+
+def _is_silent_gate(block: Block, weight: str | None) -> bool:
+    """Tell whether a block's edges carry 0 of this attribute whatever their weights."""
+    return block.kind == "gate" and weight in ("activation", "inhibition")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from innersight_graph.graph.schema import layers_from_json, layers_to_json
 if TYPE_CHECKING:
     from innersight_graph.graph.layered import LayeredDiGraph
 
-__all__ = ["decode_node", "encode_node", "read_npz", "write_npz"]
+__all__ = ["check_target", "decode_node", "encode_node", "read_npz", "whole_file", "write_npz"]
 
 FORMAT = "innersight-graph/1"
 
@@ -82,24 +83,31 @@ def write_npz(G: LayeredDiGraph, path: str | os.PathLike[str]) -> None:
         raise InputError(
             f"A graph attribute cannot be written as JSON ({error}). Remove it from G.graph or make it text or numbers."
         ) from error
-    _write_whole(Path(path), {"manifest": np.array(manifest), **arrays})
+    target = Path(path)
+    check_target(target, "graph")
+    with whole_file(target) as temporary, temporary.open("wb") as file:
+        np.savez(file, **{"manifest": np.array(manifest), **arrays})  # type: ignore[arg-type]
 
 
-def _write_whole(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+def check_target(path: Path, what: str) -> None:
+    """Raise InputError unless a file can be made at this path."""
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else "stands in a folder that does not exist"
         raise InputError(
-            f"The graph cannot be written to {str(path)!r}, which {problem}. Give the path of a file in an existing "
+            f"The {what} cannot be written to {str(path)!r}, which {problem}. Give the path of a file in an existing "
             "folder."
         )
-    temporary = NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False)  # noqa: SIM115
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give the path of a temporary file that takes the wanted name when all went well, and else disappears."""
+    temporary = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
     try:
-        with temporary:
-            np.savez(temporary, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary.name, path)
-    except BaseException:
-        Path(temporary.name).unlink(missing_ok=True)
-        raise
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_npz(path: str | os.PathLike[str]) -> LayeredDiGraph:

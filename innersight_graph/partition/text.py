@@ -12,7 +12,7 @@ import numpy as np
 
 from innersight_graph.errors import InputError
 from innersight_graph.graph.neuron import Neuron
-from innersight_graph.graph.storage import decode_node, encode_node
+from innersight_graph.graph.storage import check_target, decode_node, encode_node, whole_file
 from innersight_graph.partition.record import Partition, restore
 
 __all__ = ["partition_text", "read_partition", "write_text"]
@@ -94,15 +94,9 @@ def _decoded(layer: str, ids: Any) -> tuple[Node, ...]:
 def write_text(file: str | os.PathLike[str], text: str) -> None:
     """Write a file that appears whole or not at all."""
     path = Path(file)
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else "stands in a folder that does not exist"
-        raise InputError(f"The partition cannot be written to {str(path)!r}, which {problem}. Give the path of a file.")
-    temporary = path.with_name(path.name + ".part")
-    try:
+    check_target(path, "partition")
+    with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str:
