@@ -86,6 +86,8 @@ def make_plan(trace: Trace) -> Plan:
     connections = tuple(_connections(trace, layers, layer_of, index_of))
     _set_depths(layers, connections)
     _mark_outputs_of_attention(layers, connections)
+    if trace.roles:
+        _mark_projections(layers, trace.coverage.outputs)
     return Plan(tuple(layers), connections)
 
 
@@ -218,6 +220,18 @@ def _mark_outputs_of_attention(layers: Sequence[LayerPlan], connections: Sequenc
     for target in {c.target for c in connections if c.gate}:
         layer = layers[target]
         if layer.kind in ("linear", "attention") and not layer.role:
-            layer.role, layer.kind = "o", "attention"
-            head = np.full(layer.width, -1, dtype=np.int32)
-            layer.attributes = {"head": head, "role": np.full(layer.width, "o", dtype="<U4")}
+            layer.kind = "attention"
+            _give_role(layer, "o")
+
+
+def _mark_projections(layers: Sequence[LayerPlan], outputs: Sequence[str]) -> None:
+    """Give the linear layers between attention blocks the role "mlp"; the model's outputs have none."""
+    for layer in layers:
+        if layer.kind == "linear" and not layer.role and layer.unit is not None and layer.unit.name not in outputs:
+            _give_role(layer, "mlp")
+
+
+def _give_role(layer: LayerPlan, role: str) -> None:
+    layer.role = role
+    head = np.full(layer.width, -1, dtype=np.int32)
+    layer.attributes = {"head": head, "role": np.full(layer.width, role, dtype="<U4")}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 
 from innersight_graph.neuronize.attention import contract
-from innersight_graph.neuronize.passing import without_neurons
+from innersight_graph.neuronize.passing import move, without_neurons
 from innersight_graph.neuronize.planes import group, union
 from innersight_graph.neuronize.record import Feed, InputNeurons, Unit
 from innersight_graph.neuronize.tracer import Op, Tracer
@@ -82,7 +81,11 @@ def matmul(tracer: Tracer, op: Op) -> None:
     """Matrix products: with a weight on one side, a linear layer; with data on both, a contraction."""
     left, right = (x for x in _operands(op))
     left_names, right_names = tracer.weight_of(left), tracer.weight_of(right)
-    if right_names and _applies(tracer, left, right_names, left_names):
+    if right_names and tracer.is_chosen(right):
+        _chosen_product(tracer, op, left, right, right_names, left=False)
+    elif left_names and tracer.is_chosen(left):
+        _chosen_product(tracer, op, right, left, left_names, left=True)
+    elif right_names and _applies(tracer, left, right_names, left_names):
         _linear_right(tracer, op, left, right, right_names)
     elif left_names and _applies(tracer, right, left_names, right_names):
         _linear_left(tracer, op, left, right, left_names)
@@ -160,18 +163,42 @@ def grouped_mm(tracer: Tracer, op: Op) -> None:
     """Experts chosen by a router: x (tokens, k) @ weight (experts, k, m). Every expert may get every token: a superset."""
     x, weight = op.ins[0], op.ins[1]
     names = tracer.weight_of(weight)
-    if not names or weight.ndim != 3:
-        if not without_neurons(tracer, op):
-            contract(tracer, op, x, weight[0] if weight.ndim == 3 else weight)
+    if names and weight.ndim == 3:
+        sources = _sources(tracer, x, list(range(x.ndim - 1)), weight.shape[1])
+        _experts(tracer, op, names, weight, weight.transpose(1, 2), sources, axis=-1)
+    elif not without_neurons(tracer, op):
+        contract(tracer, op, x, weight[0] if weight.ndim == 3 else weight)
+
+
+def _chosen_product(tracer: Tracer, op: Op, x: torch.Tensor, weight: torch.Tensor, names: frozenset[str], *, left: bool) -> None:
+    """Product with weights that the data picked out of a parameter (experts, k, m): all its experts are neurons."""
+    parameter = tracer.parameters.get(_name(tracer, names)[1])
+    fits = parameter is not None and parameter.ndim == 3 and weight.ndim == 3
+    turned = fits and parameter is not None and (weight.shape[1:] != parameter.shape[1:] or weight.stride(-1) != 1)
+    if parameter is None or not fits or (turned and weight.shape[1:] != parameter.transpose(1, 2).shape[1:]):
+        tracer.unknown[op.full_name] += 1
+        tracer.memory.write(op.outs[0], tracer.everything(op.ins).expand(op.outs[0].shape))
         return
-    n_experts, k, m = weight.shape
-    own = weight.transpose(1, 2).reshape(n_experts * m, k)
-    unit = _unit(tracer, names, weight, own, "experts")
+    used = parameter.transpose(1, 2) if turned else parameter
+    own = used if left else used.transpose(1, 2)
+    channel = x.ndim - 2 if left else x.ndim - 1
+    sources = _sources(tracer, x, [d for d in range(x.ndim) if d != channel], own.shape[2])
+    _experts(tracer, op, names, parameter, own, sources, axis=-2 if left else -1)
+
+
+def _experts(
+    tracer: Tracer, op: Op, names: frozenset[str], weight: torch.Tensor, own: torch.Tensor, sources: torch.Tensor, axis: int
+) -> None:
+    """Give the results of experts (own: experts, m, k) the label "the neuron of any expert" for each of the m positions."""
+    n_experts, m, k = own.shape
+    unit = _unit(tracer, names, weight, own.reshape(n_experts * m, k), "experts")
     unit.superset = True
-    sources = _sources(tracer, x, list(range(x.ndim - 1)), k)
-    _feed(tracer, unit, Feed(own, n_experts, _expert_sources(tracer, sources, n_experts)))
+    unit.calls += 1
+    _feed(tracer, unit, Feed(own.reshape(n_experts * m, k), n_experts, _expert_sources(tracer, sources, n_experts)))
     ids = torch.arange(unit.first_id, unit.first_id + unit.width, dtype=torch.int32).reshape(n_experts, m)
-    tracer.memory.write(op.outs[0], group(tracer.sets, ids, [0]).expand(op.outs[0].shape))
+    shape = [1] * op.outs[0].ndim
+    shape[axis] = m
+    tracer.memory.write(op.outs[0], group(tracer.sets, ids, [0]).reshape(shape))
 
 
 def _expert_sources(tracer: Tracer, sources: torch.Tensor, n_experts: int) -> torch.Tensor:
@@ -197,9 +224,23 @@ def _of_expert(tracer: Tracer, neurons: Sequence[int], expert: int, n_experts: i
     return tracer.sets.union(ids)
 
 
+def lookup(tracer: Tracer, op: Op) -> None:
+    """Rows of a matrix picked by integers of the data are an embedding; everything else that is indexed moves."""
+    weight, indices = op.ins[0], op.ins[-1]
+    rows = weight.ndim == 2 and len(op.ins) == 2 and op.outs[0].shape == (*indices.shape, weight.shape[1])
+    table = rows and any("bias" not in name for name in tracer.weight_of(weight))
+    if table and tracer.inputs_of(indices) and not indices.is_floating_point():
+        _embed(tracer, op, weight, indices)
+    else:
+        move(tracer, op)
+
+
 def embedding(tracer: Tracer, op: Op) -> None:
     """A table looked up by integers: a linear map of one-hot tokens, neurons are columns."""
-    weight, indices = op.ins[0], op.ins[1]
+    _embed(tracer, op, op.ins[0], op.ins[1])
+
+
+def _embed(tracer: Tracer, op: Op, weight: torch.Tensor, indices: torch.Tensor) -> None:
     names = tracer.weight_of(weight)
     if not names:
         if not without_neurons(tracer, op):
@@ -314,8 +355,8 @@ def _emit(tracer: Tracer, op: Op, unit: Unit, axis: int | None) -> None:
         ids, rest = (ids.reshape(()), []) if out.ndim == 0 else (ids[:1], list(out.shape))
     tracer.memory.write(out, ids.expand(out.shape))
     if not unit.calls:
-        batch = 1 if unit.kind == "conv" else 0
-        unit.positions = tuple(rest[batch:]) if math.prod(rest) > 1 else ()
+        batch = 1 if unit.kind == "conv" or (rest and rest[0] == 1) else 0
+        unit.positions = tuple(rest[batch:])
     unit.calls += 1
     tracer.start_chain(unit, op)
 

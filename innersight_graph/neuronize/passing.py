@@ -21,6 +21,7 @@ __all__ = [
     "overwrite",
     "pointwise",
     "reduce",
+    "reinterpret",
     "resample",
     "without_neurons",
     "write_into",
@@ -35,7 +36,7 @@ def without_neurons(tracer: Tracer, op: Op) -> bool:
     """Treat an operator that meets no neurons; computed from parameters alone, its results remain weights."""
     if _labelled(tracer, op):
         return False
-    tracer.pass_constant(op, [cell for cell in map(tracer.memory.find, op.ins) if cell is not None])
+    tracer.pass_constant(op)
     return True
 
 
@@ -92,6 +93,10 @@ def copy(tracer: Tracer, op: Op) -> None:
         cell.params |= tracer.weight_of(source)
     tracer.memory.write(op.outs[0], labels)
     _pass_score(tracer, op)
+
+
+def reinterpret(tracer: Tracer, op: Op) -> None:
+    """Leave labels as they are: the operator changes how its argument reads its memory, not the memory."""
 
 
 def overwrite(tracer: Tracer, op: Op) -> None:

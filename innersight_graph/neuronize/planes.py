@@ -47,6 +47,7 @@ class Cell:
     ----------
     plane : labels, or None where no neuron has a part in it.
     params : names of the parameters that it was computed from, if from parameters alone.
+    chosen : whether the data chose which part of the parameters it is (experts picked by a router).
     inputs : names of the model inputs its values depend on.
     score : set for attention scores.
     node : the step of a unit's own norm and activation that wrote it last (see `closing`).
@@ -55,6 +56,7 @@ class Cell:
     reference: StorageWeakRef
     plane: _Plane | None = None
     params: frozenset[str] = frozenset()
+    chosen: bool = False
     inputs: frozenset[str] = frozenset()
     score: Score | None = None
     node: int | None = None

@@ -31,6 +31,8 @@ _LEARNABLE: dict[str, Rule] = {
     "_embedding_bag_forward_only": learnable.embedding,
     "_trilinear": learnable.trilinear,
     "_grouped_mm": learnable.grouped_mm,
+    "index": learnable.lookup,
+    "index_select": learnable.lookup,
 }
 _ATTENTION: dict[str, Rule] = {
     "_softmax": attention.softmax,
@@ -82,8 +84,6 @@ _WRITES = frozenset(
 _RESAMPLED = ("pool1d", "pool2d", "pool3d", "upsample_", "grid_sampler", "pool2d_with_indices", "pool3d_with_indices")
 
 _RULES: dict[str, Rule] = {
-    **_LEARNABLE,
-    **_ATTENTION,
     **dict.fromkeys(NORMS, passing.keep),
     **dict.fromkeys(_OVERWRITTEN, passing.overwrite),
     **dict.fromkeys(_POINTWISE, passing.pointwise),
@@ -91,7 +91,10 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_REDUCTIONS, passing.reduce),
     **dict.fromkeys(_ALONG, passing.along),
     **dict.fromkeys(_WRITES, passing.write_into),
+    **_LEARNABLE,
+    **_ATTENTION,
     "copy": passing.copy,
+    "as_strided": passing.reinterpret,
     "col2im": passing.fold,
     "cdist": attention.distances,
     "_cdist_forward": attention.distances,

@@ -181,22 +181,29 @@ class Tracer(TorchDispatchMode):
         labelled = any(self.memory.labels(x) is not None for x in op.ins)
         rule = self._rules.rule_for(op)
         if rule is None:
-            self.pass_constant(op, cells) if not labelled else self._pass_unknown(op)
+            self.pass_constant(op) if not labelled else self._pass_unknown(op)
         else:
             rule(self, op)
-        for out in op.outs:
-            if inputs:
-                self.memory.cell(out).inputs |= inputs
+        for out in op.outs if inputs else ():
+            cell = self.memory.cell(out)
+            if not cell.chosen:
+                cell.inputs |= inputs
         self._note_step(op, before)
 
-    def pass_constant(self, op: Op, cells: Iterable[Cell]) -> None:
-        """Results of an operator without neurons: computed from parameters alone they remain a weight."""
+    def pass_constant(self, op: Op) -> None:
+        """Results of an operator without neurons: computed from parameters alone they remain a weight.
+
+        A weight that integers of the data picked out of a larger one remains a weight too, but a chosen one.
+        """
+        cells = [cell for cell in map(self.memory.find, op.ins) if cell is not None]
         params = frozenset[str]().union(*(cell.params for cell in cells))
-        inputs = any(cell.inputs for cell in cells)
+        from_data = any(self.inputs_of(x) for x in floats(op.ins))
+        chosen = any(cell.chosen or cell.inputs for cell in cells)
         for out in op.outs:
             self.memory.write(out, None)
-            if params and not inputs and (out.is_floating_point() or out.is_complex()):
+            if params and not from_data and (out.is_floating_point() or out.is_complex()):
                 self.memory.cell(out).params |= params
+                self.memory.cell(out).chosen |= chosen
 
     def _pass_unknown(self, op: Op) -> None:
         self.unknown[op.full_name] += 1
@@ -236,6 +243,11 @@ class Tracer(TorchDispatchMode):
             return frozenset()
         cell = self.memory.find(tensor)
         return frozenset() if cell is None or cell.plane is not None or cell.inputs else cell.params
+
+    def is_chosen(self, tensor: torch.Tensor) -> bool:
+        """Tell whether the data chose which part of its parameters a weight is."""
+        cell = self.memory.find(tensor)
+        return cell is not None and cell.chosen
 
     def score_of(self, tensor: torch.Tensor) -> Score | None:
         """Return what a tensor of attention scores was made of."""
