@@ -47,7 +47,7 @@
   }
 
   /* A map of bytes as an image: magma for heat, grey for a picture, or heat over a picture. */
-  function heatmap(map, { top = 255, under = null, label = "map", size = 168 } = {}) {
+  function heatmap(map, { top = 255, under = null, label = "map", size = 164 } = {}) {
     const canvas = el("canvas", { class: "map", role: "img", "aria-label": label });
     canvas.width = map.w;
     canvas.height = map.h;

@@ -32,31 +32,30 @@
   /* The class a closing hurts most, and whether that is beyond what random groups of the same size do. */
   function hurts(scene, effect_) {
     if (!effect_) return null;
-    if (!effect_.cls?.length) {
-      return Number.isFinite(effect_.drop) ? { index: 0, name: "all", short: "all", drop: effect_.drop, supported: beyond(effect_.p, effect_.drop, effect_.bandAll) } : null;
+    if (!effect_.cls?.length || !scene.facts.classes.length) {
+      return Number.isFinite(effect_.drop) ? { index: 0, name: "all", short: "all", drop: effect_.drop, supported: beyond(effect_) } : null;
     }
     const index = argmax(effect_.cls);
     if (index < 0) return null;
     return {
       index, name: scene.facts.classes[index], short: shortNames(scene)[index], drop: effect_.cls[index],
-      supported: beyond(effect_.cp?.[index] ?? effect_.p, effect_.cls[index], effect_.band?.[index]),
+      supported: beyond(effect_),
     };
   }
 
-  /* null: no control was run. */
-  function beyond(p, drop, band) {
-    if (Number.isFinite(p)) return p < 0.05 && drop > 0;
-    if (Number.isFinite(band)) return drop > band;
-    return null;
+  /* Is the effect beyond random groups of the same size? null: none were drawn. */
+  function beyond(effect_) {
+    const p = effect_.pSpecific ?? effect_.pNull;
+    return Number.isFinite(p) ? p <= 0.05 : null;
   }
 
-  /* certain: supported, and every closing that was measured agrees on the class. */
+  /* certain: the evaluation lets the community be named after this class, whichever way it is closed. */
   function worst(scene, box, key) {
-    const here = hurts(scene, effect(scene, box, key));
+    const here = hurts(scene, effect(scene, box, key)), verdict = of(scene, box)?.verdict;
     if (!here) return null;
-    const all = closings(scene).map((closing) => hurts(scene, of(scene, box)?.close?.[closing.key])).filter(Boolean);
-    const agree = all.every((other) => other.index === here.index);
-    return { ...here, agree, certain: here.supported === true && agree && all.every((other) => other.supported) };
+    const byClass_ = scene.facts.classes.length > 1;
+    const certain = byClass_ ? verdict?.named === here.index : here.supported === true;
+    return { ...here, certain, agree: verdict?.agree ?? true };
   }
 
   function tooltip(scene, found) {
@@ -83,12 +82,18 @@
     if (!most) return null;
     if (box.role === "silent") return ["These neurons never fire on the images given; closing them changes accuracy by ", el("b", {}, `${points(closed.drop)} points`), "."];
     if (!(most.drop > 0)) return ["Closing it costs no class any accuracy."];
-    const typical = closed.typical?.[most.index], random = Number.isFinite(typical) ? `; a random group of its size costs ${(100 * typical).toFixed(0)}` : "";
-    const certainty = most.supported === null ? "No random groups were tried, so this may be chance."
-      : most.certain ? `Beyond random groups (p ${pValue(closed.cp?.[most.index] ?? closed.p)})${closings(scene).length > 1 ? ", and every way of closing agrees" : ""}.`
-      : most.supported ? "Beyond random groups here, but another way of closing disagrees: do not name it after this class."
-      : "Not beyond random groups of its size: this may be chance.";
-    return ["Closing it costs ", el("b", {}, InnerSight.clip(most.name, 40)), " ", el("b", {}, `${(100 * most.drop).toFixed(0)} points`), ` of accuracy${random}. `, el("span", { class: most.certain ? "good" : "warn" }, certainty)];
+    const typical = closed.typicalWorst ?? closed.typical?.[most.index];
+    const random = Number.isFinite(typical) ? `; a random group of its size costs its worst class ${(100 * typical).toFixed(0)}` : "";
+    return ["Closing it costs ", el("b", {}, InnerSight.clip(most.name, 40)), " ", el("b", {}, `${(100 * most.drop).toFixed(0)} points`), ` of accuracy${random}. `, certainty(most, closed)];
+  }
+
+  function certainty(most, closed) {
+    const p = pValue(closed.pSpecific ?? closed.pNull);
+    if (most.certain) return el("span", { class: "good" }, `More specific than random groups of its size (p ${p}), set to zero and to its mean alike: it may be named after this class.`);
+    if (most.supported === null) return el("span", { class: "warn" }, "No random groups were tried, so this may be chance.");
+    if (!most.supported) return el("span", { class: "warn" }, `Not beyond random groups of its size (p ${p}): this may be chance.`);
+    return el("span", { class: "warn" }, most.agree ? `More specific than random groups here (p ${p}), but not when closed another way: do not name it after this class.`
+      : `More specific than random groups here (p ${p}), but closed another way it hurts another class most: do not name it after one.`);
   }
 
   InnerSight.facts = { of, effect, current, closings, worst, tooltip, byClass, sentence };

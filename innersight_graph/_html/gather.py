@@ -143,7 +143,7 @@ def fallback(record: dict[str, Any], said: Sequence[dict[str, str]]) -> dict[str
             continue
         drop, name, certain = worst_of(facts, box["id"])
         rows.append({
-            "name": box["name"], "size": f"{box['size']:,}", "worst": name, "certain": certain, "drop": -np.inf if drop is None else drop,
+            "name": box["name"], "size": f"{box['size']:,}", "worst": name if (drop or 0.0) > 0 else "–", "certain": certain, "drop": -np.inf if drop is None else drop,
             "points": "–" if drop is None else f"{-100 * drop:+.1f}".replace("-", "−"),
         })  # fmt: skip
     rows.sort(key=lambda row: -row["drop"])
@@ -153,25 +153,16 @@ def fallback(record: dict[str, Any], said: Sequence[dict[str, str]]) -> dict[str
 
 
 def worst_of(facts: dict[str, Any] | None, box: str) -> tuple[float | None, str, bool]:
-    """Return the largest class drop of a box under the first closing, its class, and whether every closing supports it."""
-    closes = (facts or {"boxes": {}})["boxes"].get(box, {}).get("close", {})
-    found = []
-    for effect in closes.values():
-        drops = [(-np.inf if drop is None else drop) for drop in effect.get("cls") or []]
-        if not drops or not np.isfinite(max(drops)):
-            drop = effect.get("drop")
-            found.append((drop, "all", _below(effect.get("p"))))
-            continue
-        at = int(np.argmax(drops))
-        p = (effect.get("cp") or [None] * len(drops))[at]
-        found.append((drops[at], facts["classes"][at], _below(p)))  # type: ignore[index]
-    if not found or found[0][0] is None:
+    """Return the largest class drop of a box as it was closed first, its class, and whether it may be named after it."""
+    known = (facts or {"boxes": {}})["boxes"].get(box, {})
+    effect = next(iter(known.get("close", {}).values()), None)
+    if effect is None:
         return None, "–", False
-    return found[0][0], found[0][1], all(name == found[0][1] and sure for _, name, sure in found)
-
-
-def _below(p: float | None) -> bool:
-    return p is not None and p < 0.05
+    drops = [-np.inf if drop is None else drop for drop in effect.get("cls") or []]
+    if not drops or not facts or len(drops) != len(facts["classes"]) or not np.isfinite(max(drops)):
+        return effect.get("drop"), "all", (effect.get("pNull") or 1.0) <= 0.05
+    at = int(np.argmax(drops))
+    return drops[at], facts["classes"][at], known.get("verdict", {}).get("named") == at
 
 
 def _lead(record: dict[str, Any], measured: bool) -> str:

@@ -20,12 +20,19 @@
       if (s.expand && state.view === "neurons") open = new Set();
       return;
     }
-    chosen = state.neuron !== null && state.view === "neurons" ? strongest(s, state.neuron) : paint.visible(s, state, touched(s, state.selected, state.neuron));
+    const single = state.neuron ?? lonely(s);
+    chosen = single !== null && state.view === "neurons" ? strongest(s, single) : paint.visible(s, state, touched(s, state.selected, state.neuron));
     lit = new Set(state.selected);
     for (const edge of chosen) {
       for (const end of [edge.s, edge.t]) lit.add(state.view === "communities" ? end : s.boxOf[end]);
     }
     if (s.expand && state.view === "neurons") open = lit;
+  }
+
+  /* The neuron of a selected box that holds only one. */
+  function lonely(s) {
+    const box = s.boxes[state.selected[0]];
+    return state.selected.length === 1 && s.hasNeurons && box.size === 1 ? s.offset[box.layer] + box.members[0] : null;
   }
 
   /* A single neuron shows more than its share of the resting picture: its strongest connections of all the page knows. */

@@ -15,10 +15,13 @@ from innersight_graph._html.carrier import overview
 from innersight_graph._html.curves import sweep_record
 from innersight_graph._html.gather import collect, comparison, fallback, scene_records
 from innersight_graph._html.packing import clip, dumps
+from innersight_graph._html.pictures import embedded
 from innersight_graph.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
 
     from innersight_graph.report import Report
 
@@ -27,7 +30,7 @@ __all__ = ["Page", "make_page", "to_html", "writable"]
 SCRIPTS = (
     "data", "dom", "theme", "state", "facts", "paint", "charts", "graph", "panel", "tabs", "export", "controls", "main",
 )  # fmt: skip
-TABS = (("graph", "Graph"), ("compare", "Compare"), ("search", "Search"), ("findings", "Findings"))
+TABS = (("graph", "Graph"), ("compare", "Compare"), ("search", "Search"), ("findings", "Findings"), ("figures", "Figures"))
 THEMES = ("auto", "light", "dark")
 # Height of the frame a notebook shows the page in.
 FRAME = 720
@@ -71,6 +74,7 @@ def to_html(
     images: Any = None,
     sweep: Any = None,
     findings: Sequence[tuple[str, str]] = (),
+    figures: Mapping[str, Figure] | None = None,
     theme: str = "auto",
     max_edges: int | None = None,
 ) -> Page:
@@ -102,6 +106,8 @@ def to_html(
         What `innersight_graph.density_sweep` returned, for the search tab.
     findings : sequence of (verdict, text), optional
         More sentences for the findings tab; the verdict is ``"yes"``, ``"no"``, ``"open"`` or ``"info"``.
+    figures : mapping from caption to matplotlib.figure.Figure, optional
+        Figures for a tab of their own, such as those of `innersight_graph.figures`: each as SVG or as PNG, whichever is smaller.
     theme : {"auto", "light", "dark"}, default "auto"
         ``"auto"`` follows the reader's system.
     max_edges : int, optional
@@ -135,7 +141,7 @@ def to_html(
     target = writable(path)
     page = make_page(
         G, P, report, title=title, label=label, alternatives=alternatives, class_names=class_names, images=images, sweep=sweep,
-        findings=findings, theme=theme, max_edges=max_edges,
+        findings=findings, figures=figures, theme=theme, max_edges=max_edges,
     )  # fmt: skip
     _write_whole(target, page.html)
     return Page(page.html, target, page.policy)
@@ -153,6 +159,7 @@ def make_page(
     images: Any = None,
     sweep: Any = None,
     findings: Sequence[tuple[str, str]] = (),
+    figures: Mapping[str, Figure] | None = None,
     theme: str = "auto",
     max_edges: int | None = None,
 ) -> Page:
@@ -172,7 +179,10 @@ def make_page(
         "compare": comparison(scenes), "sweep": sweep_record(sweep),
     }  # fmt: skip
     net = overview(first)
-    text = _render(net, payload, records[0], heading=heading, theme=theme, said=said)
+    pictures = embedded(figures)
+    text = _render(
+        net, payload, title=heading, theme=theme, pictures=pictures, tabs=TABS if pictures else TABS[:-1], **fallback(records[0], said)
+    )
     policy = {
         "view": first.detail.view, "neurons": sum(layer.width for layer in first.graph.layers), "edges": len(first.edges),
         "share_of_weight": first.edges.share, "scenes": len(scenes), "note": first.detail.note,
@@ -180,9 +190,7 @@ def make_page(
     return Page(text, None, policy)
 
 
-def _render(
-    net: Any, payload: dict[str, Any], first: dict[str, Any], *, heading: str, theme: str, said: list[dict[str, str]]
-) -> str:
+def _render(net: Any, payload: dict[str, Any], **words: Any) -> str:
     """Let pyvis render, through our template instead of its own."""
     from jinja2 import DictLoader, Environment, select_autoescape
 
@@ -195,8 +203,8 @@ def _render(
     )
     payload["scenes"][0]["overview"] = net.nodes
     environment.globals.update(
-        title=heading, theme=theme, version=innersight_graph.__version__, css=_asset("page.css"), scripts=scripts, tabs=TABS,
-        hashes=" ".join(_hash(script) for script in scripts), payload=dumps(payload), **fallback(first, said),
+        version=innersight_graph.__version__, css=_asset("page.css"), scripts=scripts, payload=dumps(payload),
+        hashes=" ".join(_hash(script) for script in scripts), **words,
     )  # fmt: skip
     net.templateEnv = environment
     net.path = "page.html"

@@ -25,8 +25,8 @@
   function effectSection(effect, closing, title = "Accuracy when closed") {
     if (!effect) return null;
     const names = scene().facts.classes, cls = effect.cls || [];
-    const all = { name: "all classes", drop: effect.drop, lo: effect.lo, hi: effect.hi, band: effect.bandAll, strong: true, sure: certain(effect.p, effect.drop, effect.bandAll) };
-    let rows = cls.map((drop, i) => ({ name: names[i], drop, lo: effect.clo?.[i], hi: effect.chi?.[i], band: effect.band?.[i], sure: certain(effect.cp?.[i], drop, effect.band?.[i]) }));
+    const all = { name: "all classes", drop: effect.drop, lo: effect.lo, hi: effect.hi, band: effect.bandAll, strong: true, sure: certain(effect.p) };
+    let rows = cls.map((drop, i) => ({ name: names[i], drop, lo: effect.clo?.[i], hi: effect.chi?.[i], band: effect.band?.[i], sure: certain(effect.cp?.[i]) }));
     let cut = null;
     if (rows.length > MANY) {
       rows = rows.filter((row) => Number.isFinite(row.drop)).sort((a, b) => Math.abs(b.drop) - Math.abs(a.drop));
@@ -34,16 +34,14 @@
       rows = rows.slice(0, MANY / 2);
     }
     const hasBand = Number.isFinite(effect.bandAll) || effect.band?.some(Number.isFinite), hasWhisker = Number.isFinite(effect.lo) || effect.clo?.some(Number.isFinite);
-    return section([title, closingSwitch()], charts.bars([all, ...rows]), cut, el("p", { class: "key" },
+    return section(title, closingSwitch(), charts.bars([all, ...rows]), cut, el("p", { class: "key" },
+      closing.metric === "classification" ? "" : `Change of the score (${closing.metric}) times 100. `,
       `Percentage points on ${closing.n ? `${count(closing.n)} images` : "the data given"}${closing.split ? ` (${closing.split})` : ""}; untouched accuracy ${percent(closing.baseline)}. `,
       hasBand && [el("span", { class: "key-band" }), `where 95 % of ${closing.nulls ? count(closing.nulls) + " " : ""}random groups of the same size and layer stay. `],
-      hasWhisker && "Whiskers: 95 % intervals. ", (hasBand || rows.some((row) => row.sure !== undefined)) && "● beyond random groups, corrected for all communities."));
+      hasWhisker && "Whiskers: 95 % intervals. ", (hasBand || rows.some((row) => row.sure !== undefined)) && "● a change that chance does not explain (exact test, corrected for all communities and classes)."));
   }
 
-  function certain(p, drop, band) {
-    if (Number.isFinite(p)) return p < 0.05;
-    return Number.isFinite(band) ? drop > band : undefined;
-  }
+  const certain = (p) => (Number.isFinite(p) ? p <= 0.05 : undefined);
 
   function mapSection(fact) {
     const map = fact.map;
@@ -132,10 +130,10 @@
     const matter = rows.slice(0, 12);
     return [
       head(swatch(box), boxTitle(s, box), `output ${box.name}${Number.isFinite(base) ? ` · untouched accuracy ${percent(base)}` : ""}`),
-      matter.length ? section(["Communities it depends on", closingSwitch()], charts.bars(matter.map((row) => ({
+      matter.length ? section("Communities it depends on", closingSwitch(), charts.bars(matter.map((row) => ({
         name: row.box.name, drop: row.effect.cls[index], lo: row.effect.clo?.[index], hi: row.effect.chi?.[index], band: row.effect.band?.[index],
-        sure: certain(row.effect.cp?.[index], row.effect.cls[index], row.effect.band?.[index]),
-      }))), el("ul", { class: "inline" }, matter.map((row) => el("li", {}, link(row.i)))), el("p", { class: "key" }, "Change of this class's accuracy, in points, when each community is closed. ● beyond random groups of the same size.")) : null,
+        sure: certain(row.effect.cp?.[index]),
+      }))), el("ul", { class: "inline" }, matter.map((row) => el("li", {}, link(row.i)))), el("p", { class: "key" }, "Change of this class's accuracy, in points, when each community is closed. ● a change that chance does not explain (exact test, corrected).")) : null,
       neighbours(i),
     ];
   }
@@ -192,7 +190,7 @@
     list.replaceChildren(el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "community"), el("th", { scope: "col", class: "num" }, "size"), measured && [el("th", { scope: "col" }, "hurts most"), el("th", { scope: "col", class: "num" }, "points")])),
       el("tbody", {}, rows.slice(0, 400).map(({ box, i, worst }) => el("tr", { "data-id": box.id, class: worst && !worst.certain ? "unsure" : "" },
         el("td", {}, swatch(box), link(i)), el("td", { class: "num" }, count(box.size)),
-        measured && [el("td", {}, worst ? clip(worst.name, 16) : "–", worst && !worst.certain && el("span", { class: "muted", title: "not beyond random groups, or closings disagree" }, " ?")), el("td", { class: "num" }, worst ? points(worst.drop) : "–", el("span", { class: "mark" }, worst?.certain ? " ●" : " "))])), empty));
+        measured && [el("td", {}, worst?.drop > 0 ? clip(worst.name, 16) : "–", worst?.drop > 0 && !worst.certain && el("span", { class: "muted", title: "not beyond random groups, or ways of closing disagree" }, " ?")), el("td", { class: "num" }, worst ? points(worst.drop) : "–", el("span", { class: "mark" }, worst?.certain ? " ●" : " "))])), empty));
     document.getElementById("table-note").textContent = rows.length > 400 ? `The first 400 of ${count(rows.length)} communities; search finds the others.` : "";
     document.getElementById("closing-switch").replaceChildren(...[closingSwitch()].filter(Boolean));
   }
