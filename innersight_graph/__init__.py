@@ -55,6 +55,11 @@ _HOMES = {
     "innersight_graph.planted": (
         "detectability", "null_layers", "planted_blocks", "planted_hubs", "planted_layers", "planted_roles", "planted_scale",
     ),
+    "innersight_graph.probe": ("Capture", "ablate", "activations", "capture"),
+    "innersight_graph.evaluation": (
+        "Ablation", "Consistency", "Evaluation", "Occlusion", "PartitionScore", "Sensitivity", "Structure",
+    ),
+    "innersight_graph.report": ("Report", "evaluate"),
     "innersight_graph.comparison": ("Comparison", "capabilities", "compare"),
     "innersight_graph.figures": (
         "ablation_heatmap", "activation_violins", "agreement_matrix", "alluvial", "criterion_curves", "embedding_scatter",

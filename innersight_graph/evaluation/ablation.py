@@ -1,4 +1,4 @@
-"""`Ablation`: what the model loses when a community is closed (the paper's differential outcome, Fig. 1a and Table 1)."""
+"""`Ablation`: what the model loses when a community is closed (the paper's differential outcome, Fig. 1a)."""
 
 from __future__ import annotations
 

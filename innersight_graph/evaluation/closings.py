@@ -1,4 +1,4 @@
-"""The runs behind every closing score: clean outputs once, then all groups in batches, reduced to counts as they come."""
+"""The runs behind every closing score: clean outputs once, then groups in batches, reduced to counts."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Outcome:
 
 
 class ClosingRun:
-    """A session on the live model: one clean pass on entering, any number of closings inside, everything restored on leaving."""
+    """A session on the live model: one clean pass on entering, then any closings; everything restored on leaving."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class ClosingRun:
     def drops_of_draws(
         self, groups: LayerGroups, labels: NDArray[np.intp], value: Any, *, deadline: float = float("inf")
     ) -> FloatArray:
-        """Drops of random partitions: ``(draws, k, 1 + C)``, overall first, then per class; fewer draws past the deadline."""
+        """Measure drops of random partitions: ``(draws, k, 1 + C)``, overall then per class; fewer draws past the deadline."""
         k = len(groups.sizes)
         drops = np.zeros((len(labels), k, 1 + self.scores.n_classes))
         done, step = 0, 8
@@ -249,7 +249,7 @@ class ClosingRun:
     def _results(
         self, tables: Mapping[str, torch.Tensor], value: Any
     ) -> Iterator[tuple[int, tuple[slice, slice, torch.Tensor, Batch]]]:
-        """Outputs of all groups on all batches, with the position of the batch's first sample."""
+        """Yield the outputs of all groups on all batches, with the position of the batch's first sample."""
         position = 0
         fill: Any = self._means if value == "mean" else value
         for batch in self._batches:
@@ -321,7 +321,7 @@ class ClosingRun:
 
 
 def _class_sums(table: FloatArray, scores: Scores) -> FloatArray:
-    """Sums over the samples of each class, (m, C)."""
+    """Sum over the samples of each class, (m, C)."""
     if scores.classes is None:
         return np.zeros((len(table), 0))
     sums: FloatArray = table @ (scores.classes[:, None] == np.arange(scores.n_classes)[None, :]).astype(np.float64)

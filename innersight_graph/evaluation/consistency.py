@@ -1,4 +1,4 @@
-"""`Consistency`: do the members of a community rise and fall together over samples (paper, Eq. 10 and 11)?"""
+"""`Consistency`: whether the members of a community rise and fall together over samples (paper, Eq. 10 and 11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A partition as the evaluators see it: rows of neurons per layer, the silent set apart, and random groups of equal size."""
+"""A partition as the evaluators see it: neurons per layer, the silent set apart, random groups of equal size."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class LayerGroups:
         return member
 
     def draws(self, n_draws: int, seed: int | None) -> IntArray:
-        """Random labels ``(n_draws, n_neurons)``: the tested communities' neurons permuted among themselves, silent
-        ones left out.
+        """Draw random labels ``(n_draws, n_neurons)``: the tested neurons permuted among themselves, silent ones
+        left out.
 
         The draws depend on seed, layer and sizes only, so every evaluator sees the same random groups.
         """

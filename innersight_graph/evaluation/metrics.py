@@ -42,7 +42,7 @@ def choose_metric(metric: Any, outputs: torch.Tensor, targets: torch.Tensor) -> 
         metric = _fitting(outputs, targets)
     if metric not in _METRICS:
         raise InputError(
-            f"metric={metric!r} is unknown; use {', '.join(map(repr, _METRICS))}, or a function (outputs, targets) -> (samples,)."
+            f"metric={metric!r} is unknown; use {', '.join(map(repr, _METRICS))}, or a function of (outputs, targets)."
         )
     chosen = _METRICS[metric]
     _check(chosen.name, outputs, targets)

@@ -1,4 +1,4 @@
-"""`PartitionScore`: the paper's Q (Eq. 13), as an evaluator and as the criterion that chooses the number of communities."""
+"""`PartitionScore`: the paper's Q (Eq. 13), as an evaluator and as a criterion for the number of communities."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ FloatArray = NDArray[np.float64]
 
 @final
 class PartitionScore:
-    """Weighted sum of sensitivity, consistency and structure (Eq. 13): ``Σ_c ω_c (α S_in + S_out) + β S_stru`` per
-    layer.
+    """Weighted sum of sensitivity, consistency and structure (Eq. 13).
+
+    Per layer: ``Σ_c ω_c (α S_in + S_out) + β S_stru``.
 
     Called with a partition it returns its value, so that it can choose the number of communities as in the paper:
     ``em_communities(G, range(1, 21), criterion=PartitionScore(model, validation, G))``.
@@ -120,7 +121,7 @@ class PartitionScore:
         )
 
     def best_numbers(self, layer: str, alphas: ArrayLike, betas: ArrayLike) -> NDArray[np.intp]:
-        """Number of communities with the largest Q among those tried, for each pair of weights.
+        """Return the number of communities with the largest Q among those tried, for each pair of weights.
 
         Parameters
         ----------

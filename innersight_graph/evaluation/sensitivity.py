@@ -1,4 +1,4 @@
-"""`Sensitivity`: do the members of a community listen to the same parts of the input (paper, Eq. 9)?"""
+"""`Sensitivity`: whether the members of a community listen to the same parts of the input (paper, Eq. 9)."""
 
 from __future__ import annotations
 

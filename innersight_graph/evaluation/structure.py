@@ -1,4 +1,4 @@
-"""`Structure`: do the members of a community share connections (paper, Eq. 12)?"""
+"""`Structure`: whether the members of a community share connections (paper, Eq. 12)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from innersight_graph.probe.functions import AtFunctions, locate_points
 from innersight_graph.probe.session import hooked, undisturbed, unwrap
 from innersight_graph.probe.sites import Site, first_tensor, module_sites, named_modules, neuron_shape
 
-__all__ = ["Capture", "Pass", "capture", "eager", "forward", "recorded"]
+__all__ = ["Capture", "Pass", "capture", "eager", "forward", "forward_until", "recorded"]
 
 
 class Capture(Mapping[str, torch.Tensor]):
@@ -101,10 +101,19 @@ def capture(model: nn.Module, layers: Iterable[str | Layer]) -> Iterator[Capture
 
 
 @contextmanager
-def recorded(model: nn.Module, sites: Mapping[str, Site], *, detach: bool, located: bool = False) -> Iterator[Capture]:
+def recorded(
+    model: nn.Module,
+    sites: Mapping[str, Site],
+    *,
+    detach: bool,
+    located: bool = False,
+    enough: Mapping[str, int] | None = None,
+) -> Iterator[Capture]:
     """Record the sites of a bare model; with ``detach=False`` gradients flow back through what was recorded.
 
-    ``located`` says that `locate_points` has settled the sites; otherwise the first call of the model does.
+    ``located`` says that `locate_points` has settled the sites; otherwise the first call of the model does. With
+    ``enough`` (calls
+    per layer) the forward pass ends as soon as all of them were recorded; run the model with `forward_until` then.
     """
     modules = named_modules(model)
     store = Capture(sites)
@@ -115,6 +124,8 @@ def recorded(model: nn.Module, sites: Mapping[str, Site], *, detach: bool, locat
         def put(tensor: torch.Tensor) -> None:
             copy = tensor.detach().clone() if detach else tensor.clone()
             store.calls[name].append(neuron_shape(copy, state.sites[name], state.samples))
+            if enough is not None and all(len(store.calls[layer]) >= count for layer, count in enough.items()):
+                raise Reached
 
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if state.is_due(name):
@@ -128,6 +139,16 @@ def recorded(model: nn.Module, sites: Mapping[str, Site], *, detach: bool, locat
     state.list_functions()
     with points, hooked([(model, state.begin)], pre=True), hooked(hooks):
         yield store
+
+
+class Reached(BaseException):
+    """Ends a forward pass early; not an Exception, so that no handler of the model takes it for its own."""
+
+
+def forward_until(model: nn.Module, batch: Batch) -> None:
+    """Run a batch up to the last layer that `recorded` waits for."""
+    with suppress(Reached):
+        model(*batch.args, **batch.kwargs)
 
 
 class Pass:
@@ -148,6 +169,7 @@ class Pass:
         self.settling = False
 
     def begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Start a pass (the model's pre-hook)."""
         if self.settling:
             return
         leaves = [leaf for leaf in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -135,7 +135,7 @@ def closing(
     state = Pass(model, points, dict(sites), settled=located or not needs_locating)
     reached: set[str] = set()
 
-    def replace(name: str) -> Any:
+    def replacing(name: str) -> Any:
         def change(tensor: torch.Tensor) -> torch.Tensor:
             reached.add(name)
             plan = plans[name]
@@ -163,9 +163,9 @@ def closing(
             stack.enter_context(_rows_zeroed(model, missed))
             return module(*args, **kwargs)
 
-        hooks = [(modules[site.module], replace(name)) for name, site in sites.items() if site.module]
+        hooks = [(modules[site.module], replacing(name)) for name, site in sites.items() if site.module]
         for name in (name for name, site in sites.items() if not site.module):
-            replace(name)
+            replacing(name)
         state.list_functions()
         stack.enter_context(_rows_zeroed(model, [plan for name, plan in plans.items() if name in weights]))
         stack.enter_context(points)
@@ -194,14 +194,15 @@ def closed_parameters(model: nn.Module, plan: Closed) -> dict[str, torch.Tensor]
         )
     changed = {}
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, axis in _row_parameters(model, plan.site):
+    for name, axis, start in _row_parameters(model, plan.site):
         parameter = parameters[name]
-        length = parameter.shape[axis]
-        kept = on_axis(plan.neurons.to(parameter.device), plan.site, length)
+        rows = plan.site.rows or tuple(range(plan.neurons.shape[-1]))
+        packed = replace(plan.site, rows=tuple(start + row for row in rows))
         along = [1] * parameter.ndim
-        along[axis] = length
+        along[axis] = parameter.shape[axis]
+        closed = on_axis(plan.neurons.to(parameter.device), packed, parameter.shape[axis]).reshape(along)
         zero = torch.zeros((), dtype=parameter.dtype, device=parameter.device)
-        changed[name] = torch.where(kept.reshape(along), zero, parameter.detach())
+        changed[name] = torch.where(closed, zero, parameter.detach())
     if not changed:
         raise UnsupportedLayerError(
             f"Module {plan.site.module!r} of layer {plan.site.layer!r} was never called and has no weight rows to "
@@ -211,15 +212,16 @@ def closed_parameters(model: nn.Module, plan: Closed) -> dict[str, torch.Tensor]
     return changed
 
 
-def _row_parameters(model: nn.Module, site: Site) -> list[tuple[str, int]]:
-    """Names of the parameters whose rows make the layer's neurons, and the axis of the rows."""
+def _row_parameters(model: nn.Module, site: Site) -> list[tuple[str, int, int]]:
+    """Names of the parameters whose rows make the layer's neurons, the axis of the rows, and the first row."""
     point = site.point
     if point is not None and point.weight:
-        return [(point.weight, point.weight_axis), *([(point.bias, 0)] if point.bias else [])]
+        bias = [(point.bias, 0, point.weight_start)] if point.bias else []
+        return [(point.weight, point.weight_axis, point.weight_start), *bias]
     module = named_modules(model).get(site.module)
     if module is None:
         return []
-    return [(f"{site.module}.{name}", 0) for name in ("weight", "bias") if module._parameters.get(name) is not None]
+    return [(f"{site.module}.{name}", 0, 0) for name in ("weight", "bias") if module._parameters.get(name) is not None]
 
 
 @contextmanager

@@ -29,8 +29,7 @@ Change = Callable[[torch.Tensor], torch.Tensor | None]
 
 
 class AtFunctions(TorchFunctionMode):
-    """Calls ``change(result)`` when a listed call of a torch function returns; a tensor it returns takes the
-    result's place.
+    """Calls ``change(result)`` when a listed call of a torch function returns; a tensor it returns takes its place.
 
     `restart` begins a new forward pass: calls are counted anew.
     """
@@ -62,8 +61,8 @@ class AtFunctions(TorchFunctionMode):
 
 
 def locate_points(model: nn.Module, batch: Batch, sites: Mapping[str, Site]) -> dict[str, Site]:
-    """Run the model once and settle where each site is best read: at its module if that output is the closing point,
-    else at a function.
+    """Run the model once and settle where each site is read: at its module if that output is the closing point, or a
+    function.
 
     Sites without a trace's description keep their module. A point that only exists inside one larger function (a
     projection
