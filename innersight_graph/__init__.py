@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 # Public name -> module that defines it, in the order of the imports (see the README's map of the package).
 _HOMES = {
     "innersight_graph.errors": (
-        "GraphSchemaError", "InnerSightError", "InputError", "MissingExtraError", "TraceError", "UnsupportedLayerError",
+        "GraphSchemaError", "InnerSightError", "InputError", "MissingExtraError", "TraceError", "UnsupportedLayerError", "WriteError",
     ),
     "innersight_graph.graph.layered": ("Layer", "LayeredDiGraph", "Neuron"),
     "innersight_graph.graph.interchange": (
@@ -49,6 +49,7 @@ _HOMES = {
     "innersight_graph.neuronize.load": ("load_model",),
     "innersight_graph.neuronize.summary": ("GraphSummary", "summarize"),
     "innersight_graph.neuronize.trace": ("trace_model",),
+    "innersight_graph.neuronize.walk": ("layer_edges",),
     "innersight_graph.data": (
         "ImageData", "Split", "load_afhq", "load_digits", "load_image_folder", "load_mnist", "make_faces",
     ),

@@ -84,6 +84,12 @@ class EdgeMaker:
         self, plan: Plan, records: Sequence[Layer], model: nn.Module, trace: Trace, data: Any, progress: bool
     ) -> tuple[dict[tuple[str, str], Any], dict[tuple[str, str], str]]:
         """Return {(source, target): weights} and {(source, target): kind} by layer name."""
+        meta = next((name for name, p in model.named_parameters() if p.is_meta), None)
+        if meta is not None:
+            raise TraceError(
+                f"The parameter {meta!r} is on the meta device and has no values, so edges have no weights. "
+                "trace_model works on meta tensors; give neuron_graph the model with its weights."
+            )
         grouped = _grouped(plan)
         self._check_memory(plan, grouped)
         reducers: dict[str, WeightReducer] = {}

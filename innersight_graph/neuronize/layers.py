@@ -87,7 +87,7 @@ def make_plan(trace: Trace) -> Plan:
     _set_depths(layers, connections)
     _mark_outputs_of_attention(layers, connections)
     if trace.roles:
-        _mark_projections(layers, trace.coverage.outputs)
+        _mark_projections(layers, connections)
     return Plan(tuple(layers), connections)
 
 
@@ -224,10 +224,14 @@ def _mark_outputs_of_attention(layers: Sequence[LayerPlan], connections: Sequenc
             _give_role(layer, "o")
 
 
-def _mark_projections(layers: Sequence[LayerPlan], outputs: Sequence[str]) -> None:
-    """Give the linear layers between attention blocks the role "mlp"; the model's outputs have none."""
-    for layer in layers:
-        if layer.kind == "linear" and not layer.role and layer.unit is not None and layer.unit.name not in outputs:
+def _mark_projections(layers: Sequence[LayerPlan], connections: Sequence[Connection]) -> None:
+    """Give the linear layers of a transformer's MLPs the role "mlp"; a last layer that reads the residual stream has none."""
+    for position, layer in enumerate(layers):
+        if layer.kind not in ("linear", "experts") or layer.role:
+            continue
+        feeds = any(c.source == position for c in connections)
+        inside = all(layers[c.source].role == "mlp" for c in connections if c.target == position)
+        if feeds or inside:
             _give_role(layer, "mlp")
 
 

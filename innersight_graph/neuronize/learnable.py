@@ -12,7 +12,7 @@ from innersight_graph.neuronize.planes import group, union
 from innersight_graph.neuronize.record import Feed, InputNeurons, Unit
 from innersight_graph.neuronize.tracer import Op, Tracer
 
-__all__ = ["convolution", "embedding", "grouped_mm", "linear", "matmul", "trilinear"]
+__all__ = ["convolution", "embedding", "grouped_mm", "linear", "lookup", "matmul", "recurrent", "trilinear"]
 
 
 def convolution(tracer: Tracer, op: Op) -> None:
@@ -281,6 +281,32 @@ def trilinear(tracer: Tracer, op: Op) -> None:
     _emit(tracer, op, unit, axis=-1)
 
 
+def recurrent(tracer: Tracer, op: Op) -> None:
+    """One direction of one LSTM layer in a single operator: input rows and hidden rows of four gates, summed."""
+    x, to_input, to_hidden = op.ins[:3]
+    hidden = int(op.arg("hidden_size"))
+    units = []
+    for weight in (to_input, to_hidden):
+        names = tracer.weight_of(weight)
+        unit = _unit(tracer, names, weight, weight, "linear")
+        unit.calls += 1
+        unit.positions = tuple(op.outs[0].shape[:1])
+        units.append(unit)
+    first = torch.zeros(hidden, dtype=torch.int32)
+    for unit in units:
+        rows = torch.arange(unit.first_id, unit.first_id + unit.width, dtype=torch.int32).reshape(-1, hidden)
+        first = union(tracer.sets, first, group(tracer.sets, rows, [0])[0])
+    state = first
+    for name in ("hx_", "cx_"):
+        start = op.arg(name)
+        if isinstance(start, torch.Tensor) and tracer.labels(start) is not None:
+            state = union(tracer.sets, state, _sources(tracer, start, list(range(start.ndim - 1)), hidden))
+    _feed(tracer, units[0], Feed(to_input, 1, _sources(tracer, x, list(range(x.ndim - 1)), to_input.shape[1])))
+    _feed(tracer, units[1], Feed(to_hidden, 1, state.contiguous()))
+    for out in op.outs[:3]:
+        tracer.memory.write(out, state.expand(out.shape))
+
+
 # --- units --------------------------------------------------------------------------------------------------------------
 
 
@@ -314,7 +340,7 @@ def _unit(tracer: Tracer, names: frozenset[str], weight: torch.Tensor, own: torc
             unique, n = f"{name}@{n}", n + 1
         width, first = own.shape[0], tracer.sets.n_neurons
         first_id = tracer.sets.new_neurons(width)
-        aliases = tuple(sorted(n for n in names if _owner(n) != name))
+        aliases = tuple(sorted(n for n in names if _owner(n) != name)) if weight_name else ()
         place = _place(tracer.parameters[weight_name], own, kind) if weight_name else (0, 0)
         unit = Unit(unique, kind, width, first_id, first, tuple(sorted(names)), aliases, weight_name, *place, bias_name)
         tracer.units[key] = unit

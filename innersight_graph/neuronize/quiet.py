@@ -28,6 +28,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         stack.callback(_restore_modes, modes)
         stack.enter_context(torch.no_grad())
         torch.backends.mha.set_fastpath_enabled(False)
+        if any(isinstance(module, nn.RNNBase) for module, _ in modes):
+            # cuDNN packs the weights of recurrent layers into one buffer, where they cannot be told apart.
+            stack.callback(setattr, torch.backends.cudnn, "enabled", torch.backends.cudnn.enabled)
+            torch.backends.cudnn.enabled = False
         for module, _ in modes:
             module.training = False
         yield

@@ -33,6 +33,7 @@ _LEARNABLE: dict[str, Rule] = {
     "_grouped_mm": learnable.grouped_mm,
     "index": learnable.lookup,
     "index_select": learnable.lookup,
+    "mkldnn_rnn_layer": learnable.recurrent,
 }
 _ATTENTION: dict[str, Rule] = {
     "_softmax": attention.softmax,

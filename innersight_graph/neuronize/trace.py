@@ -180,7 +180,8 @@ def _owners(tracer: Tracer, set_ids: Iterable[int], owner: IntArray) -> list[int
 def _points(unit: Unit, tracer: Tracer) -> dict[str, Closing]:
     """Return where the unit's own output, its normed output and its closing point can be read."""
     if not unit.chains:
-        return {}
+        weights = (unit.weight_name, unit.weight_axis, unit.weight_start, unit.bias_name)
+        return {"post_act": Closing("", 0, (), -1, None, False, "", 0, *weights)}
     steps, start = tracer.steps, unit.chains[0]
     own = [i for i, step in enumerate(steps) if step.chain == start]
     closing, hooked, exact = choose_step(steps, own)
