@@ -3,6 +3,7 @@
 InnerSightError
 ├── GraphSchemaError        also networkx.NetworkXError: a graph lacks what a layered signed graph needs
 ├── InputError              also ValueError: an argument or a data set that cannot be used
+│   └── WriteError          also OSError: a file that the system could not write
 ├── UnsupportedLayerError   also TypeError: a model part that cannot become neurons
 ├── TraceError              the model could not be followed from input to output
 └── MissingExtraError       also ImportError: an optional dependency is not installed
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["GraphSchemaError", "InnerSightError", "InputError", "MissingExtraError", "TraceError", "UnsupportedLayerError"]
+__all__ = [
+    "GraphSchemaError", "InnerSightError", "InputError", "MissingExtraError", "TraceError", "UnsupportedLayerError", "WriteError",
+]  # fmt: skip
 
 
 class InnerSightError(Exception):
@@ -23,6 +26,10 @@ class InnerSightError(Exception):
 
 class InputError(InnerSightError, ValueError):
     """An argument, a data set or a file that cannot be used as given."""
+
+
+class WriteError(InputError, OSError):
+    """A file could not be written: disk full, write-protected, held open; what was there before is unchanged."""
 
 
 class UnsupportedLayerError(InnerSightError, TypeError):
