@@ -29,6 +29,7 @@ _HOMES = {
     "innersight_graph.partition.community_graph": ("community_graph",),
     "innersight_graph.partition.exchange": ("to_cdlib",),
     "innersight_graph.detection": ("detect",),
+    "innersight_graph.detection.em": ("PartialResultWarning", "SelectionWarning", "em_communities"),
     "innersight_graph.detection.louvain": ("louvain_communities",),
     "innersight_graph.detection.leiden": ("leiden_communities",),
     "innersight_graph.detection.blockmodel": ("blockmodel_communities",),

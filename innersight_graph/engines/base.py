@@ -67,6 +67,28 @@ class Fits:
     leaders: dict[int, NDArray[np.floating]]
 
 
+def merged(parts: Sequence[Fits]) -> Fits:
+    """Blocks of restarts of one group as one record, restarts ascending."""
+    if len(parts) == 1:
+        return parts[0]
+    parts = sorted(parts, key=lambda fits: fits.restarts)
+    objective = np.concatenate([fits.objective for fits in parts])
+    restarts = tuple(restart for fits in parts for restart in fits.restarts)
+    best = float(objective.max())
+    limit = best - MARGIN * abs(best)
+    place = dict(zip(restarts, objective.tolist(), strict=True))
+    leaders = {k: q for fits in parts for k, q in fits.leaders.items() if place[k] >= limit}
+    return Fits(
+        parts[0].n_components,
+        restarts,
+        objective,
+        np.concatenate([fits.n_iter for fits in parts]),
+        np.concatenate([fits.converged for fits in parts]),
+        np.concatenate([fits.labels for fits in parts]),
+        leaders,
+    )
+
+
 @runtime_checkable
 class Engine(Protocol):
     """The one thing an engine does."""

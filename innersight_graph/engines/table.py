@@ -153,6 +153,11 @@ class BinaryTable:
             values, observed = self.unpack(columns)
             yield Block(columns, values.astype(kind), None if observed is None else observed.astype(kind))
 
+    def take(self, rows: NDArray[np.intp]) -> BinaryTable:
+        """The same columns of some of the rows."""
+        observed = None if self.observed_bits is None else self.observed_bits[rows]
+        return BinaryTable(self.bits[rows], self.n_columns, self.multiplicity, self.groups, observed)
+
     def column_means(self) -> NDArray[np.float64]:
         """Mean of the observed entries of each kept column, shape (n_columns,); 0 where nothing was observed."""
         means = np.zeros(self.n_columns)

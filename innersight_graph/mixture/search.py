@@ -1,0 +1,328 @@
+"""The search over the number of communities of one table: which numbers to fit, what each is worth, which one wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innersight_graph.engines.base import Engine, Fits, first_appearance, merged
+from innersight_graph.engines.table import BinaryTable, Problem
+from innersight_graph.mixture.criteria import exact_icl, stability
+from innersight_graph.mixture.gate import Verdict, judge, shuffled_within_rows
+from innersight_graph.mixture.held_out import held_out
+from innersight_graph.mixture.polish import Solution, improved, winner
+from innersight_graph.mixture.starts import DETERMINISTIC, Init, Starter
+from innersight_graph.mixture.units import Unit
+
+__all__ = ["Material", "Outcome", "Search", "Settings"]
+
+# Restarts of a search that does not say how many.
+_STRUCTURED_INITS, _SMALL_TABLE_INITS = 12, 60
+_OTHER_INITS = 100
+# In a small table clear optima are few and starts are cheap.
+_SMALL_TABLE = 1 << 12
+# Restarts that make one unit of work: small enough to share among workers and to lose little when one is killed.
+_UNIT_RESTARTS = 25
+# Numbers of communities are tried coarsely first when fitting all of them would take more multiply-adds than this.
+_FULL_SEARCH = 5e12
+_USUAL_ITERATIONS = 5
+# Held-out rows have no power below this, and cost as much as the search beyond.
+_HELD_OUT_ROWS = (30, 4096)
+# Shuffles are searched with fewer starts first, at numbers that grow by this factor.
+_NULL_INITS, _NULL_STEP = 4, 1.6
+_BEST_STARTS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """One table to search, before anything is merged: what shuffles are made from.
+
+    Parameters
+    ----------
+    values : ndarray of bool, shape (n_rows, n_features)
+    observed : ndarray of bool or None
+    sides : sequence of sequences of slices
+        For each side of a layer the columns of each sign.
+    name : str
+        The layer; keys the starts.
+    """
+
+    values: NDArray[np.bool_]
+    observed: NDArray[np.bool_] | None
+    sides: tuple[tuple[slice, ...], ...]
+    name: str = ""
+
+    def groups(self) -> NDArray[np.intp]:
+        """The side each column belongs to."""
+        groups = np.zeros(self.values.shape[1], dtype=np.intp)
+        for number, signs in enumerate(self.sides):
+            for columns in signs:
+                groups[columns] = number
+        return groups
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a search is asked to do; as the arguments of `em_communities`."""
+
+    likelihood: Any = "bernoulli"
+    init: Init = "structured"
+    n_init: int | None = None
+    max_iter: int = 200
+    tol: float = 1e-7
+    prior: float = 0.0
+    seed: int = 0
+    engine: str | Engine = "auto"
+
+    def restarts(self, table: BinaryTable) -> int:
+        """How many starts are run for each number of communities."""
+        if self.init in DETERMINISTIC:
+            return 1
+        if self.n_init is not None:
+            return self.n_init
+        if self.init != "structured":
+            return _OTHER_INITS
+        return _SMALL_TABLE_INITS if table.n_rows * table.n_columns <= _SMALL_TABLE else _STRUCTURED_INITS
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n_rows,)
+    responsibilities : ndarray of float64, shape (n_rows, n_communities)
+    stats : dict
+        Plain values only.
+    disagreement : str or None
+        What to warn about.
+    """
+
+    labels: NDArray[np.int64]
+    responsibilities: NDArray[np.float64]
+    stats: dict[str, Any]
+    disagreement: str | None
+
+
+@dataclass
+class Search:
+    """The state of one table's search.
+
+    Parameters
+    ----------
+    material : Material
+    settings : Settings
+    candidates : sequence of int
+        Ascending numbers of communities.
+    criterion : "icl", "held-out" or callable
+        A callable gets labels, shape (n_rows,), and returns a number, larger being better.
+    choosing : bool
+        Whether the candidates compete; with one given number, the likelihood alone decides.
+    coarse : bool or None
+        Try numbers coarsely first; None decides by cost.
+    """
+
+    material: Material
+    settings: Settings
+    candidates: Sequence[int]
+    criterion: str | Callable[[Solution], float] = "icl"
+    choosing: bool = True
+    coarse: bool | None = None
+    parts: dict[int, list[Fits]] = field(default_factory=dict)
+    solutions: dict[int, Solution] = field(default_factory=dict)
+    best_objective: dict[int, float] = field(default_factory=dict)
+    curve: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        table = BinaryTable.from_array(
+            self.material.values,
+            self.material.observed,
+            likelihood=settings.likelihood,
+            groups=self.material.groups(),
+            # The paper's start draws a probability for every column there is.
+            merge=settings.init != "random",
+        )
+        self.problem = Problem(table, settings.likelihood, settings.prior)
+        self.starter = Starter(self.problem, settings.seed, self.material.name, max(self.candidates))
+        self.restarts = settings.restarts(table)
+        work = 4.0 * table.n_rows * table.n_columns * sum(self.candidates) * self.restarts * _USUAL_ITERATIONS
+        self.coarse = self.coarse if self.coarse is not None else work > _FULL_SEARCH and len(self.candidates) > 8
+
+    # -------------------------------------------------------------- what to fit
+
+    def pending(self) -> list[Unit]:
+        """The units to run next; none when the search is over."""
+        settings = self.settings
+        wanted = [r for r in self._next_candidates() if r not in self.parts]
+        blocks = [
+            tuple(range(start, min(start + _UNIT_RESTARTS, self.restarts)))
+            for start in range(0, self.restarts, _UNIT_RESTARTS)
+        ]
+        # One community is known without restarts.
+        return [
+            Unit(self.starter, settings.init, r, block, settings.max_iter, settings.tol, settings.engine)
+            for r in wanted
+            for block in (blocks if r > 1 else [(0,)])
+        ]
+
+    def _next_candidates(self) -> list[int]:
+        if not self.coarse:
+            return list(self.candidates)
+        if not self.curve:
+            return _spread(self.candidates, 2.0)
+        return _around(self.candidates, self.curve)
+
+    def add(self, fits: Fits) -> None:
+        """Take in the fits of a unit."""
+        self.parts.setdefault(fits.n_components, []).append(fits)
+
+    def evaluate(self, engine: Engine) -> None:
+        """Polish and value every number of communities that has been fitted since the last call."""
+        fresh = [r for r in sorted(self.parts) if r not in self.solutions]
+        by_icl = self.choosing and self.criterion == "icl"
+        for r in fresh:
+            fits = merged(self.parts[r])
+            solution = winner(self.problem, fits)
+            self.solutions[r] = improved(self.problem, solution, by_icl=by_icl) if r > 1 else solution
+            self.best_objective[r] = max(solution.objective, self.solutions[r].objective)
+        self.curve.update(self._values(fresh, engine))
+
+    def _values(self, numbers: Sequence[int], engine: Engine) -> dict[int, float]:
+        if callable(self.criterion):
+            return {r: float(self.criterion(self.solutions[r])) for r in numbers}
+        if self.criterion == "held-out":
+            return self._held_out(numbers, engine)
+        return {r: exact_icl(self.problem, self.solutions[r].labels) for r in numbers}
+
+    def _held_out(self, numbers: Sequence[int], engine: Engine) -> dict[int, float]:
+        return held_out(self.starter, numbers, engine, max_iter=self.settings.max_iter, tol=self.settings.tol)
+
+    # -------------------------------------------------------------- what was found
+
+    def conclude(self, engine: Engine) -> Outcome:
+        """Choose, and describe the choice."""
+        best = max(self.curve, key=lambda r: (self.curve[r], -r))
+        verdict = self._verdict(best, engine)
+        chosen = best if verdict is None or verdict.accepted else 1
+        check = self._check(engine)
+        solution = self.solutions[chosen]
+        labels, responsibilities = _living(solution)
+        stats: dict[str, Any] = {
+            "log_likelihood": solution.objective if self.problem.prior == 0 else _log_likelihood(self.problem, solution),
+            "n_communities": int(labels.max()) + 1,
+            "n_requested": chosen,
+            "n_iter": solution.n_iter,
+            "converged": solution.converged,
+            "restart": solution.restart,
+            "criterion": dict(sorted(self.curve.items())),
+            "log_likelihood_curve": dict(sorted(self.best_objective.items())),
+            "held_out": None if check is None else dict(sorted(check.items())),
+            "stability": _stability(self.parts[chosen]),
+        }
+        if verdict is not None:
+            stats |= {"null_gain": verdict.null_gain, "n_shuffles": verdict.n_shuffles}
+        return Outcome(labels, responsibilities, stats, self._disagreement(chosen, check))
+
+    def _verdict(self, best: int, engine: Engine) -> Verdict | None:
+        """The gate, where there is a choice between one community and several by ICL."""
+        if not (self.choosing and self.criterion == "icl" and best > 1 and 1 in self.curve):
+            return None
+        return judge(self.curve[best] - self.curve[1], lambda k, thorough: self._null_gain(k, best, thorough, engine))
+
+    def _null_gain(self, number: int, best: int, thorough: bool, engine: Engine) -> float:
+        """The gain of a search on the number-th shuffle, at numbers spread over the candidates and at the chosen one."""
+        generator = np.random.Generator(np.random.Philox(self.starter.sequence("null", 0, number)))
+        material = self.material
+        values, observed = shuffled_within_rows(material.values, material.observed, material.sides, generator)
+        restarts = self.restarts
+        settings = replace(self.settings, n_init=restarts if thorough else min(restarts, _NULL_INITS))
+        shuffled = Search(
+            Material(values, observed, material.sides, material.name),
+            settings,
+            sorted({1, best, *_spread(self.candidates, _NULL_STEP)}),
+            coarse=False,
+        )
+        for unit in shuffled.pending():
+            shuffled.add(unit.run(engine))
+        shuffled.evaluate(engine)
+        return max(value for r, value in shuffled.curve.items() if r > 1) - shuffled.curve[1]
+
+    def _check(self, engine: Engine) -> Mapping[int, float] | None:
+        """Held-out rows beside ICL, where they have power and are affordable."""
+        least, most = _HELD_OUT_ROWS
+        if not self.choosing or self.criterion != "icl" or not least <= self.problem.table.n_rows <= most:
+            return None
+        return self._held_out(sorted(self.curve), engine)
+
+    def _disagreement(self, chosen: int, check: Mapping[int, float] | None) -> str | None:
+        if check is None or 1 not in check or chosen not in check:
+            return None
+        favourite = max(check, key=lambda r: (check[r], -r))
+        if chosen > 1 and check[chosen] < check[1]:
+            return (
+                f"layer {self.material.name!r}: ICL chose {chosen} communities, but rows left out of the fit are better "
+                f"predicted by one ({check[1]:.2f} against {check[chosen]:.2f} nats a row). Take them as weak evidence: "
+                "compare seeds and densities (density_sweep), or use criterion='held-out'."
+            )
+        if chosen == 1 and check[favourite] > check[1] + 1.0:
+            return (
+                f"layer {self.material.name!r}: ICL finds no communities beyond those of shuffled weights, but rows left out "
+                f"of the fit are better predicted by {favourite} ({check[favourite]:.2f} against {check[1]:.2f} nats a row). "
+                "Groups may follow degree rather than shared partners; likelihood='multinomial' discounts degree."
+            )
+        return None
+
+
+def _living(solution: Solution) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels and responsibilities, shape (n_rows, n_communities), without components that no row prefers."""
+    raw = solution.responsibilities.argmax(axis=0)
+    labels = first_appearance(raw)
+    order = [int(raw[labels == k][0]) for k in range(int(labels.max()) + 1)]
+    shares = solution.responsibilities[order].T
+    return labels, shares / shares.sum(axis=1, keepdims=True)
+
+
+def _log_likelihood(problem: Problem, solution: Solution) -> float:
+    """Log-likelihood alone, where the objective has a prior in it."""
+    from innersight_graph.engines.numpy import ArrayEngine
+
+    engine = ArrayEngine()
+    _, log_prior = engine.log_joint(problem, solution.responsibilities[None])
+    _, objective = engine.step(problem, solution.responsibilities[None])
+    return float(objective[0] - log_prior[0])
+
+
+def _stability(parts: Sequence[Fits]) -> float | None:
+    """Agreement between the best restarts, deterministic starts included."""
+    fits = merged(parts)
+    order = np.argsort(-fits.objective, kind="stable")[:_BEST_STARTS]
+    return stability([fits.labels[i] for i in order])
+
+
+def _spread(candidates: Sequence[int], factor: float) -> list[int]:
+    """The first, the last, and between them each that exceeds the one before by a factor."""
+    chosen, last = [candidates[0]], candidates[0]
+    for r in candidates[1:]:
+        if r >= factor * last:
+            chosen.append(r)
+            last = r
+    return sorted({*chosen, candidates[-1]})
+
+
+def _around(candidates: Sequence[int], curve: Mapping[int, float]) -> list[int]:
+    """Halfway between the best number and its neighbours among those tried, as long as there is something between."""
+    tried = sorted(curve)
+    best = max(curve, key=lambda r: (curve[r], -r))
+    place = tried.index(best)
+    result = []
+    for other in tried[max(0, place - 1) : place + 2]:
+        between = [r for r in candidates if min(best, other) < r < max(best, other)]
+        if between:
+            result.append(between[len(between) // 2])
+    return result

@@ -1,0 +1,190 @@
+"""Work units: (table, number of components, block of restarts), run here or on many machines, and kept on disk.
+
+A unit depends on nothing but its own description, so any scheduler that joblib knows (loky, Dask, Ray, Spark) gives the
+same fits, a lost worker's unit is simply run again, and a finished one can be read back from a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from innersight_graph.engines.base import Engine, Fits, resolve_engine
+from innersight_graph.errors import InputError
+from innersight_graph.files import whole_file
+from innersight_graph.mixture.starts import Init, Starter
+
+__all__ = ["Unit", "run_units"]
+
+# The version of the search: raise it when the same unit would give another result, so that old files are not used.
+_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """Some restarts of one search.
+
+    Parameters
+    ----------
+    starter : Starter
+        The problem and the key of its starts.
+    init : str or callable
+    n_components : int
+    restarts : tuple of int
+    max_iter : int
+    tol : float
+    engine : str or Engine
+    """
+
+    starter: Starter
+    init: Init
+    n_components: int
+    restarts: tuple[int, ...]
+    max_iter: int
+    tol: float
+    engine: str | Engine
+
+    def run(self, engine: Engine | None = None) -> Fits:
+        """Fit every restart of the unit."""
+        group = self.starter.group(self.init, self.n_components, self.restarts)
+        chosen = engine or resolve_engine(self.engine)
+        return chosen.fit(self.starter.problem, [group], max_iter=self.max_iter, tol=self.tol)[0]
+
+    @cached_property
+    def digest(self) -> str:
+        """A name for the unit's result that changes with anything the result depends on."""
+        problem = self.starter.problem
+        table = problem.table
+        h = hashlib.sha256()
+        for array in (table.bits, table.multiplicity, table.groups, table.observed_bits):
+            h.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        init = self.init if isinstance(self.init, str) else f"{self.init.__module__}.{getattr(self.init, '__qualname__', '')}"
+        starter = self.starter
+        about = (
+            _VERSION, table.n_rows, table.n_columns, problem.likelihood, problem.prior, starter.seed, starter.layer,
+            starter.max_components, init, self.n_components, self.restarts, self.max_iter, self.tol,
+        )  # fmt: skip
+        h.update(repr(about).encode())
+        return h.hexdigest()[:32]
+
+
+def run_units(
+    units: Sequence[Unit],
+    *,
+    n_jobs: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Iterator[tuple[int, Fits]]:
+    """Run units and yield (number of the unit, fits) as they end.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+    n_jobs : int, optional
+        As joblib's; None: one, or what an enclosing `joblib.parallel_config` says. Each worker uses one thread.
+    checkpoint : path, optional
+        A directory: finished units are written there (atomically) and, if they are there already, read back.
+    """
+    store = None if checkpoint is None else _Store(Path(checkpoint))
+    waiting = []
+    for number, unit in enumerate(units):
+        known = None if store is None else store.load(unit)
+        if known is None:
+            waiting.append(number)
+        else:
+            yield number, known
+    for number, fits in _run_all(units, waiting, n_jobs):
+        if store is not None:
+            store.save(units[number], fits)
+        yield number, fits
+
+
+def _run_all(units: Sequence[Unit], numbers: Sequence[int], n_jobs: int | None) -> Iterator[tuple[int, Fits]]:
+    # A surrounding joblib.parallel_config can exist only where joblib was imported; otherwise its cost is spared.
+    if not numbers or (n_jobs in (None, 1) and "joblib" not in sys.modules):
+        yield from _run_here(units, numbers)
+        return
+    import joblib
+
+    pool = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
+    if pool.n_jobs == 1:
+        yield from _run_here(units, numbers)
+        return
+    yield from pool(joblib.delayed(_run_there)(number, units[number]) for number in numbers)
+
+
+def _run_here(units: Sequence[Unit], numbers: Sequence[int]) -> Iterator[tuple[int, Fits]]:
+    engines: dict[Any, Engine] = {}
+    for number in numbers:
+        name = units[number].engine
+        if name not in engines:
+            engines[name] = resolve_engine(name)
+        yield number, units[number].run(engines[name])
+
+
+def _run_there(number: int, unit: Unit) -> tuple[int, Fits]:
+    """Run a unit in a worker on one thread: workers share the cores among themselves."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1), _one_torch_thread():
+        return number, unit.run()
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Lend torch one thread; it has a pool of its own that threadpoolctl does not see."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Store:
+    """Finished units on disk, one file each, written beside and moved into place."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"checkpoint={str(folder)!r} cannot be used as a directory ({error}). Name another one.") from error
+        self.folder = folder
+
+    def load(self, unit: Unit) -> Fits | None:
+        path = self.folder / f"{unit.digest}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                leaders = {int(key): data[f"leader-{key}"] for key in data["leaders"].tolist()}
+                return Fits(
+                    unit.n_components, unit.restarts, data["objective"], data["n_iter"], data["converged"], data["labels"], leaders
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            # Absent, or damaged by something else than us: the unit is run (again).
+            return None
+
+    def save(self, unit: Unit, fits: Fits) -> None:
+        arrays = {f"leader-{restart}": state for restart, state in fits.leaders.items()}
+        with whole_file(self.folder / f"{unit.digest}.npz", "checkpoint") as temporary:
+            np.savez(
+                temporary,
+                objective=fits.objective,
+                n_iter=fits.n_iter,
+                converged=fits.converged,
+                labels=fits.labels,
+                leaders=np.array(list(fits.leaders), dtype=np.int64),
+                **arrays,
+            )
