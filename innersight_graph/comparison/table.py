@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from innersight_graph.detection import detect
 from innersight_graph.detection._layers import resolve_seed
 from innersight_graph.errors import InputError, MissingExtraError
+from innersight_graph.files import write_text
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.partition import Partition, agreement, as_partition
 
@@ -71,7 +71,7 @@ class Comparison:
         writer.writeheader()
         writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in self.rows)
         if path is not None:
-            write_whole(Path(path), buffer.getvalue())
+            write_text(path, buffer.getvalue(), "table")
         return buffer.getvalue()
 
     def __str__(self) -> str:
@@ -168,18 +168,6 @@ def compare(
         others = np.delete(agreements[i], i)
         row["agreement"] = float(np.nanmean(others)) if np.isfinite(others).any() else None
     return Comparison(tuple(rows), found, agreements)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file in one step, so that a reader never sees half of it."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InputError(f"{str(path)!r} cannot be written: it is a folder, or its folder does not exist. Name another place.")
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def stability_of(partitions: Sequence[Partition]) -> float | None:

@@ -199,7 +199,7 @@ def _cut(positions: Floats, weight: Floats, k: int) -> npt.NDArray[np.intp]:
     x, w = positions[order], weight[order] + 1e-12
     mass, first, second = (np.concatenate([[0.0], np.cumsum(v)]) for v in (w, w * x, w * x * x))
     i, j = np.arange(n + 1)[:, None], np.arange(n + 1)[None, :]
-    total = np.maximum(mass[j] - mass[i], 1e-300)
+    total = np.where(j > i, mass[j] - mass[i], 1.0)
     spread = np.where(j > i, second[j] - second[i] - (first[j] - first[i]) ** 2 / total, np.inf)
     best, back = spread[0], np.zeros((k, n + 1), dtype=np.intp)
     for group in range(1, k):

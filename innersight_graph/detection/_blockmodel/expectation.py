@@ -73,7 +73,7 @@ class Shared(Expectation):
 
     def columns(self, D: Floats) -> Floats:
         """See `Expectation.columns`."""
-        return np.einsum("sf,fsh->fh", self.share, np.tensordot(self.probability, D, axes=(0, 1)))
+        return np.einsum("sf,sfh->fh", self.share, np.matmul(self.probability.T, D))
 
     def tables(self, Q: Floats, R: Floats) -> Floats:
         """See `Expectation.tables`."""
