@@ -45,9 +45,11 @@ def check_target(path: str | os.PathLike[str], what: str = "file") -> Path:
         problem = "stands in a folder that does not exist"
     if problem is not None:
         raise InputError(
-            f"The {what} cannot be written to {os.fspath(path)!r}, which {problem}. Give the path of a file in an existing folder."
+            f"The {what} cannot be written to {os.fspath(path)!r}, which {problem}. "
+            "Give the path of a file in an existing folder."
         )
-    protected = next((place for place in (target, target.parent) if place.exists() and not os.access(place, os.W_OK)), None)
+    places = [place for place in (target, target.parent) if place.exists()]
+    protected = next((place for place in places if not os.access(place, os.W_OK)), None)
     if protected is not None:
         raise WriteError(
             f"The {what} cannot be written to {os.fspath(path)!r}: {str(protected)!r} is write-protected. "
@@ -80,9 +82,9 @@ def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pat
 
     Notes
     -----
-    The temporary file reaches the disk before it is renamed, so that a power cut cannot leave an empty file under the wanted
-    name. It is removed after an exception, Ctrl-C included; only a process that is killed leaves it behind, hidden under its
-    own name, and it may be deleted.
+    The temporary file reaches the disk before it is renamed, so that a power cut cannot leave an empty file under the
+    wanted name. It is removed after an exception, Ctrl-C included; only a process that is killed leaves it behind,
+    hidden under its own name, and it may be deleted.
 
     Examples
     --------
@@ -109,8 +111,8 @@ def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pat
         if isinstance(error, WriteError):
             raise
         raise WriteError(
-            f"The {what} could not be written to {os.fspath(path)!r} ({error.strerror or error}). What was there before is unchanged. "
-            "Free some room, close programs that hold the file open, or name another place."
+            f"The {what} could not be written to {os.fspath(path)!r} ({error.strerror or error}). What was there "
+            "before is unchanged. Free some room, close programs that hold the file open, or name another place."
         ) from error
     _reach_disk_folder(target.parent)
 
@@ -135,7 +137,7 @@ def _reach_disk(path: Path) -> None:
 
 
 def _reach_disk_folder(folder: Path) -> None:
-    """Put the new name on the disk too, where a folder can be opened (not on Windows, not on every network file system)."""
+    """Put the new name on the disk too, where the system can (Windows and some network file systems cannot)."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -19,6 +19,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.evaluation.members import Members
 from innersight_graph.evaluation.progress import steps
 from innersight_graph.evaluation.result import Evaluation, decode, encode
+from innersight_graph.files import write_text
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
@@ -110,7 +111,7 @@ class Report:
         }
         text = json.dumps(record, ensure_ascii=False, allow_nan=False)
         if path is not None:
-            _write_whole(Path(path), text)
+            write_text(path, text, "report")
         return text
 
     @classmethod
@@ -329,20 +330,6 @@ def _columns(name: str, evaluation: Evaluation, i: int) -> dict[str, Any]:
         if key in evaluation.p_values:
             columns[column] = float(evaluation.p_values[key][i])
     return columns
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside the target and move it there, so that nothing half-written is left behind."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(
-            f"The report cannot be written to {path}: {error}. Give a path in a folder that can be written to."
-        ) from error
 
 
 def _read(path: Path) -> str:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innersight_graph._html.flows import count_connections
-from innersight_graph._html.page import writable
 from innersight_graph._html.scene import Scene, build_scene
-from innersight_graph.errors import InputError
 from innersight_graph.figures.style import ACTIVATION, INHIBITION, hue
+from innersight_graph.files import whole_file
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -73,18 +72,9 @@ def export_graphml(G: Any, P: Any, path: str | os.PathLike[str], *, max_edges: i
 
 
 def _write(path: str | os.PathLike[str], write: Any) -> Path:
-    target = writable(path)
-    temporary = target.with_name(target.name + ".part")
-    try:
+    with whole_file(path, "graph") as temporary:
         write(temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise InputError(
-            f"The graph cannot be written to {str(target)!r} ({error}). Choose another place or free some room."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+    return Path(path)
 
 
 def _decorated(G: Any, P: Any, max_edges: int | None) -> nx.DiGraph:

@@ -17,6 +17,7 @@ from innersight_graph._html.gather import collect, comparison, fallback, scene_r
 from innersight_graph._html.packing import clip, dumps
 from innersight_graph._html.pictures import embedded
 from innersight_graph.errors import InputError
+from innersight_graph.files import check_target, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from innersight_graph.report import Report
 
-__all__ = ["Page", "make_page", "to_html", "writable"]
+__all__ = ["Page", "make_page", "to_html"]
 
 SCRIPTS = (
     "data", "dom", "theme", "state", "facts", "paint", "charts", "graph", "panel", "tabs", "export", "controls", "main",
@@ -138,13 +139,14 @@ def to_html(
     ('karate.html', True)
     >>> folder.cleanup()
     """
-    target = writable(path)
+    check_target(path, "page")
     page = make_page(
         G, P, report, title=title, label=label, alternatives=alternatives, class_names=class_names, images=images, sweep=sweep,
         findings=findings, figures=figures, theme=theme, max_edges=max_edges,
     )  # fmt: skip
-    _write_whole(target, page.html)
-    return Page(page.html, target, page.policy)
+    # Line ends stay as they are: the policy in the page names its scripts by their exact bytes.
+    write_text(path, page.html, "page")
+    return Page(page.html, Path(path), page.policy)
 
 
 def make_page(
@@ -224,28 +226,3 @@ def _vis_network() -> str:
 def _hash(script: str) -> str:
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
-
-
-def writable(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a file to write, or say why it cannot be one."""
-    target = Path(path)
-    if target.is_dir() or not target.parent.is_dir():
-        problem = "is a folder" if target.is_dir() else "stands in a folder that does not exist"
-        raise InputError(
-            f"The page cannot be written to {str(target)!r}, which {problem}. Give the path of a file in an existing folder."
-        )
-    return target
-
-
-def _write_whole(target: Path, text: str) -> None:
-    # Line ends stay as they are: the policy in the page names its scripts by their exact bytes.
-    temporary = target.with_name(target.name + ".part")
-    try:
-        temporary.write_bytes(text.encode("utf-8", "replace"))
-        os.replace(temporary, target)
-    except OSError as error:
-        raise InputError(
-            f"The page cannot be written to {str(target)!r} ({error}). Choose another place or free some room."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from innersight_graph.errors import InputError, MissingExtraError
+from innersight_graph.files import check_target, whole_file
 from innersight_graph.graph.layered import LayeredDiGraph
-from innersight_graph.graph.storage import check_target, whole_file
 
 __all__ = ["as_layered", "edge_arrays", "read_graph", "to_igraph", "to_pandas_edgelist", "write_graph"]
 
@@ -74,7 +74,7 @@ def write_graph(G: Any, path: str | PathLike[str], *, max_edges: int | None = 1_
     if suffix == ".npz":
         layered.save(target)
         return
-    with whole_file(target) as temporary:
+    with whole_file(target, "graph") as temporary:
         _WRITERS[suffix](layered.to_networkx(max_edges), temporary)
 
 
@@ -104,7 +104,7 @@ def read_graph(path: str | PathLike[str]) -> LayeredDiGraph:
         return LayeredDiGraph.load(source)
     try:
         graph = _READERS[suffix](source)
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError, nx.NetworkXError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError, nx.NetworkXError) as error:
         raise InputError(
             f"{str(source)!r} cannot be read as {suffix[1:]} ({error}). Write it again with write_graph."
         ) from error
@@ -119,6 +119,14 @@ def _known_suffix(path: Path) -> str:
             "ending names the format."
         )
     return suffix
+
+
+def _read_graphml(path: Path) -> nx.DiGraph:
+    graph = nx.read_graphml(path)
+    # NetworkX adds the format's own defaults as graph attributes.
+    for name in ("node_default", "edge_default"):
+        graph.graph.pop(name, None)
+    return graph
 
 
 def _write_json(graph: nx.DiGraph, path: Path) -> None:
@@ -145,7 +153,7 @@ def _read_gexf(path: Path) -> nx.DiGraph:
 
 
 _WRITERS = {".graphml": nx.write_graphml, ".gexf": _write_gexf, ".json": _write_json}
-_READERS = {".graphml": nx.read_graphml, ".gexf": _read_gexf, ".json": _read_json}
+_READERS = {".graphml": _read_graphml, ".gexf": _read_gexf, ".json": _read_json}
 
 
 # ---------------------------------------------------------------------- other libraries

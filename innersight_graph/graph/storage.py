@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from innersight_graph.errors import InputError
+from innersight_graph.files import whole_file
 from innersight_graph.graph.schema import layers_from_json, layers_to_json
 
 if TYPE_CHECKING:
     from innersight_graph.graph.layered import LayeredDiGraph
 
-__all__ = ["check_target", "decode_node", "encode_node", "read_npz", "whole_file", "write_npz"]
+__all__ = ["decode_node", "encode_node", "read_npz", "write_npz"]
 
 FORMAT = "innersight-graph/1"
 
@@ -83,31 +82,8 @@ def write_npz(G: LayeredDiGraph, path: str | os.PathLike[str]) -> None:
         raise InputError(
             f"A graph attribute cannot be written as JSON ({error}). Remove it from G.graph or make it text or numbers."
         ) from error
-    target = Path(path)
-    check_target(target, "graph")
-    with whole_file(target) as temporary, temporary.open("wb") as file:
+    with whole_file(path, "graph") as temporary, temporary.open("wb") as file:
         np.savez(file, **{"manifest": np.array(manifest), **arrays})  # type: ignore[arg-type]
-
-
-def check_target(path: Path, what: str) -> None:
-    """Raise InputError unless a file can be made at this path."""
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else "stands in a folder that does not exist"
-        raise InputError(
-            f"The {what} cannot be written to {str(path)!r}, which {problem}. Give the path of a file in an existing "
-            "folder."
-        )
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give the path of a temporary file that takes the wanted name when all went well, and else disappears."""
-    temporary = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_npz(path: str | os.PathLike[str]) -> LayeredDiGraph:
@@ -119,7 +95,7 @@ def read_npz(path: str | os.PathLike[str]) -> LayeredDiGraph:
             f"There is no file {str(path)!r}. Give the path of a graph written by G.save or `innersight graph`."
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = dict(file)
         manifest = json.loads(str(arrays["manifest"]))
         if manifest["format"] != FORMAT:

@@ -281,11 +281,12 @@ class Partition(Sequence[frozenset[Node]]):
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the partition as JSON text, written to a file if a path is given; equal partitions give equal text."""
-        from innersight_graph.partition.text import partition_text, write_text
+        from innersight_graph.files import write_text
+        from innersight_graph.partition.text import partition_text
 
         text = partition_text(self)
         if path is not None:
-            write_text(path, text)
+            write_text(path, text, "partition")
         return text
 
     @classmethod

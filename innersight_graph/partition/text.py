@@ -12,10 +12,10 @@ import numpy as np
 
 from innersight_graph.errors import InputError
 from innersight_graph.graph.neuron import Neuron
-from innersight_graph.graph.storage import check_target, decode_node, encode_node, whole_file
+from innersight_graph.graph.storage import decode_node, encode_node
 from innersight_graph.partition.record import Partition, restore
 
-__all__ = ["partition_text", "read_partition", "write_text"]
+__all__ = ["partition_text", "read_partition"]
 
 Node = Hashable
 FORMAT = "innersight-partition/1"
@@ -89,14 +89,6 @@ def _decoded(layer: str, ids: Any) -> tuple[Node, ...]:
     if isinstance(ids, int):
         return tuple(Neuron(layer, i) for i in range(ids))
     return tuple(decode_node(node) for node in ids)
-
-
-def write_text(file: str | os.PathLike[str], text: str) -> None:
-    """Write a file that appears whole or not at all."""
-    path = Path(file)
-    check_target(path, "partition")
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _read(path: Path) -> str:
