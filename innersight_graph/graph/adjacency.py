@@ -48,6 +48,10 @@ class NodeIndex:
         self._ids[number] = ids
         self._own.append(number)
         for position, node in enumerate(ids):
+            if node is None or not isinstance(node, Hashable):
+                raise GraphSchemaError(
+                    f"{node!r} cannot be a node of a graph. Give ids that are hashable and not None."
+                )
             if self._positions.setdefault(node, (number, position)) != (number, position):
                 raise GraphSchemaError(f"The node id {node!r} occurs twice. Give every neuron an id of its own.")
 

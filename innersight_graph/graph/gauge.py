@@ -21,6 +21,8 @@ __all__ = ["balance"]
 FloatArray = npt.NDArray[np.float64]
 Scales = dict[str, FloatArray]
 Squares = Mapping[tuple[str, str], Any]
+Mask = npt.NDArray[np.bool_]
+Masks = Mapping[str, Mask]
 
 TOLERANCE = 1e-10
 MAX_SWEEPS = 2000
@@ -123,7 +125,7 @@ def _fixed_point(G: LayeredDiGraph) -> Scales:
     return scale
 
 
-def _two_sided(squares: Squares, widths: Mapping[str, int]) -> dict[str, npt.NDArray[np.bool_]]:
+def _two_sided(squares: Squares, widths: Mapping[str, int]) -> dict[str, Mask]:
     """Return which neurons lie on a path from an input to an output; only their two norms can be made equal."""
     live = {name: np.ones(width, dtype=bool) for name, width in widths.items()}
     while True:
@@ -136,29 +138,35 @@ def _two_sided(squares: Squares, widths: Mapping[str, int]) -> dict[str, npt.NDA
             return live
 
 
-def _place_one_sided(squares: Squares, core: Squares, scale: Scales, live: Mapping[str, npt.NDArray[np.bool_]]) -> None:
+def _place_one_sided(squares: Squares, core: Squares, scale: Scales, live: Masks) -> None:
     """Give a neuron without a living input or output its layer's typical norm on the side it has.
 
-    It takes no part in the others' balance, so that its arbitrary scale cannot leak into their weights.
+    It takes no part in the others' balance, so that its arbitrary scale cannot leak into their weights; and its own norm
+    counts only neighbours whose scale is settled, so that nothing arbitrary leaks into it.
     """
     typical = {name: _typical_norm(_norms(core, scale, name)[0], live[name]) for name in scale}
-    for name in scale:
-        _set_norm(scale, name, ~live[name], _norms(squares, scale, name)[0], typical[name], -0.5)
-    for name in reversed(list(scale)):
-        arriving, leaving = _norms(squares, scale, name)
-        _set_norm(scale, name, ~live[name] & (arriving == 0), leaving, typical[name], 0.5)
+    settled = dict(live)
+    while True:
+        before = sum(int(mask.sum()) for mask in settled.values())
+        for side, names in ((0, list(scale)), (1, list(reversed(scale)))):
+            for name in names:
+                near = {p: _restricted(q, *_others(p, name, settled)) for p, q in squares.items() if name in p}
+                norm = _norms(near, scale, name)[side]
+                chosen = ~settled[name] & (norm > 0)
+                scale[name][chosen] *= (norm[chosen] / typical[name]) ** (0.5 if side else -0.5)
+                settled[name] = settled[name] | chosen
+        if sum(int(mask.sum()) for mask in settled.values()) == before:
+            return
 
 
-def _typical_norm(arriving: FloatArray, live: npt.NDArray[np.bool_]) -> float:
+def _others(pair: tuple[str, str], name: str, masks: Masks) -> tuple[Mask | None, Mask | None]:
+    """Return the masks of a pair's two layers, none for the named one."""
+    source, target = (None if layer == name else masks.get(layer) for layer in pair)
+    return source, target
+
+
+def _typical_norm(arriving: FloatArray, live: Mask) -> float:
     return float(arriving[live].mean()) if live.any() else 1.0
-
-
-def _set_norm(
-    scale: Scales, name: str, where: npt.NDArray[np.bool_], squared: FloatArray, typical: float, power: float
-) -> None:
-    """Multiply the scales of some neurons so that their squared norm on one side becomes the typical one."""
-    chosen = where & (squared > 0)
-    scale[name][chosen] *= np.sqrt(squared[chosen] / typical) ** (2.0 * power)
 
 
 def _squared(weights: Any) -> Any:
@@ -169,7 +177,7 @@ def _squared(weights: Any) -> Any:
     return weights.astype(np.float64) ** 2
 
 
-def _restricted(square: Any, source: npt.NDArray[np.bool_] | None, target: npt.NDArray[np.bool_] | None) -> Any:
+def _restricted(square: Any, source: Mask | None, target: Mask | None) -> Any:
     """Return the squares with the rows and columns of neurons outside the masks set to zero."""
     if (source is None or source.all()) and (target is None or target.all()):
         return square

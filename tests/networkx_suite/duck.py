@@ -38,8 +38,9 @@ class DuckInterface(LoopbackBackendInterface):
 
     @staticmethod
     def on_start_tests(items: list[pytest.Item]) -> None:
+        root = Path(nx.__file__).parent
         for item in items:
-            name = item.nodeid.split("networkx/")[-1]
+            name = f"{item.path.relative_to(root).as_posix()}::{item.nodeid.split('::', 1)[1]}"
             if name in XFAILS:
                 item.add_marker(pytest.mark.xfail(reason=XFAILS[name], strict=True))
 
