@@ -1,4 +1,4 @@
-"""Traced layer edges against a numerical truth: cut every unit's output to a fresh leaf and ask autograd what reaches whom."""
+"""Traced edges against a numerical truth: cut every unit's output to a fresh leaf and ask what reaches whom."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from innersight_graph.neuronize.layers import make_plan
 from innersight_graph.neuronize.record import Trace, Unit
@@ -27,15 +26,15 @@ class _Cut:
     """Replace each learnable function by itself followed by a fresh leaf, and record which leaves reach its input."""
 
     functions = (
-        (F, "linear"),
-        (F, "conv1d"),
-        (F, "conv2d"),
-        (F, "conv3d"),
-        (F, "conv_transpose1d"),
-        (F, "conv_transpose2d"),
-        (F, "conv_transpose3d"),
-        (F, "embedding"),
-        (F, "bilinear"),
+        (nn.functional, "linear"),
+        (nn.functional, "conv1d"),
+        (nn.functional, "conv2d"),
+        (nn.functional, "conv3d"),
+        (nn.functional, "conv_transpose1d"),
+        (nn.functional, "conv_transpose2d"),
+        (nn.functional, "conv_transpose3d"),
+        (nn.functional, "embedding"),
+        (nn.functional, "bilinear"),
         (torch, "addmm"),
     )
 
@@ -152,10 +151,10 @@ class UNet(nn.Module):
         self.fuse, self.out = nn.Conv2d(13, 6, 3, padding=1), nn.Conv2d(6, 3, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        first = F.relu(self.down1(x))
-        second = F.relu(self.down2(F.max_pool2d(first, 2)))
-        up = self.up(F.relu(self.mid(second)))
-        return self.out(F.relu(self.fuse(torch.cat([up, first, x], dim=1)))) + x
+        first = nn.functional.relu(self.down1(x))
+        second = nn.functional.relu(self.down2(nn.functional.max_pool2d(first, 2)))
+        up = self.up(nn.functional.relu(self.mid(second)))
+        return self.out(nn.functional.relu(self.fuse(torch.cat([up, first, x], dim=1)))) + x
 
 
 TORCHVISION = [
@@ -189,7 +188,13 @@ def _transformers() -> Any:
 
 def _tiny(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     t = _transformers()
-    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24, "vocab_size": 40}
+    small = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 24,
+        "vocab_size": 40,
+    }
     ids = torch.arange(1, 8)[None]
     grouped = {**small, "num_key_value_heads": 2}
     made = {
@@ -199,16 +204,31 @@ def _tiny(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**grouped)),
         "bert": lambda: t.BertModel(t.BertConfig(**small)),
         "roberta": lambda: t.RobertaModel(t.RobertaConfig(**small, max_position_embeddings=32)),
-        "distilbert": lambda: t.DistilBertModel(t.DistilBertConfig(dim=16, n_layers=2, n_heads=4, hidden_dim=24, vocab_size=40)),
+        "distilbert": lambda: t.DistilBertModel(
+            t.DistilBertConfig(dim=16, n_layers=2, n_heads=4, hidden_dim=24, vocab_size=40)
+        ),
         "electra": lambda: t.ElectraModel(t.ElectraConfig(**small, embedding_size=8)),
         "opt": lambda: t.OPTForCausalLM(
-            t.OPTConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, ffn_dim=24, num_attention_heads=4, word_embed_proj_dim=16)
+            t.OPTConfig(
+                vocab_size=40,
+                hidden_size=16,
+                num_hidden_layers=2,
+                ffn_dim=24,
+                num_attention_heads=4,
+                word_embed_proj_dim=16,
+            )
         ),
         "gpt_neox": lambda: t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**small)),
     }
     if name == "t5":
-        config = t.T5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4, decoder_start_token_id=0)
-        return t.T5ForConditionalGeneration(config), (), {"input_ids": ids, "decoder_input_ids": ids[:, :5], "use_cache": False}
+        config = t.T5Config(
+            vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4, decoder_start_token_id=0
+        )
+        return (
+            t.T5ForConditionalGeneration(config),
+            (),
+            {"input_ids": ids, "decoder_input_ids": ids[:, :5], "use_cache": False},
+        )
     if name == "vit":
         config = t.ViTConfig(**{k: v for k, v in small.items() if k != "vocab_size"}, image_size=16, patch_size=4)
         return t.ViTModel(config), (torch.rand(1, 3, 16, 16),), {}
@@ -216,7 +236,20 @@ def _tiny(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     return model, (ids,), {"use_cache": False} if hasattr(model, "generate") and model.can_generate() else {}
 
 
-FAMILIES = ["gpt2", "llama", "mistral", "qwen2", "bert", "roberta", "distilbert", "electra", "opt", "gpt_neox", "t5", "vit"]
+FAMILIES = [
+    "gpt2",
+    "llama",
+    "mistral",
+    "qwen2",
+    "bert",
+    "roberta",
+    "distilbert",
+    "electra",
+    "opt",
+    "gpt_neox",
+    "t5",
+    "vit",
+]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

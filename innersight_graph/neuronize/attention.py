@@ -73,7 +73,7 @@ def _is_soft(tracer: Tracer, tensor: torch.Tensor) -> bool:
 
 
 def softmax(tracer: Tracer, op: Op) -> None:
-    """A softmax over scores makes their producers gates; over anything else it passes neurons like a norm."""
+    """Turn the producers of scores into gates; a softmax of anything else passes neurons like a norm."""
     score, source, out = tracer.score_of(op.ins[0]), op.ins[0], op.outs[0]
     labels = tracer.labels(source)
     if score is None or score.soft or labels is None:

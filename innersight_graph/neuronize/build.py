@@ -39,7 +39,8 @@ def neuron_graph(
 ) -> LayeredDiGraph:
     """Turn a trained PyTorch model into a layered, signed graph of neurons (the paper's neuronization).
 
-    A neuron is a row of a linear map, a kernel of a convolution, a column of an embedding. Who feeds whom is measured by tracing
+    A neuron is a row of a linear map, a kernel of a convolution, a column of an embedding. Who feeds whom is measured
+    by tracing
     one forward pass, not read from the order of modules: norms, pooling, reshapes, concatenations, splits and
     residual additions are followed at the level of single neurons.
 
@@ -86,8 +87,8 @@ def neuron_graph(
         Layer names are qualified module names; "input" (depth 0) holds the pixels, or the channels where a convolution
         reads them, or the tokens of a vocabulary. ``Layer.shape`` is the shape of one neuron's output,
         ``Layer.closing`` the text of a `Closing`. Attention layers carry ``head`` and ``role`` (q, k, v, o);
-        queries and keys reach the output projection by connections of ``kind="gate"``, whose unsigned weight is the norm
-        of what they gate.
+        queries and keys reach the output projection by connections of ``kind="gate"``, whose unsigned weight is the
+        norm         of what they gate.
 
     Raises
     ------
@@ -101,7 +102,8 @@ def neuron_graph(
     Warns
     -----
     UserWarning
-        Unknown operators or data-dependent control flow on the way of neurons (`trace_model` gives the list), and adjacent
+        Unknown operators or data-dependent control flow on the way of neurons (`trace_model` gives the list), and
+        adjacent
         linear maps with nothing non-linear between them, whose neurons are not identifiable.
 
     Notes
@@ -180,14 +182,16 @@ def _warn(trace: Trace) -> None:
         told.append(f"operators without a rule passed neurons on as a superset: {dict(coverage.unknown_ops)}")
     if coverage.data_dependent:
         told.append(
-            f"control flow depends on the data in {list(coverage.data_dependent)}: the graph holds for the traced sample"
+            f"control flow depends on the data in {list(coverage.data_dependent)}: the graph holds for the traced "
+            f"sample"
         )
     if coverage.supersets:
         told.append(f"layers chosen by the data have all their possible edges: {list(coverage.supersets)}")
     folded = coverage.folded
     if folded:
         told.append(
-            f"no non-linearity between {list(folded[:4])}{' …' if len(folded) > 4 else ''}: the neurons of the first can be mixed freely "
+            f"no non-linearity between {list(folded[:4])}{' …' if len(folded) > 4 else ''}: the neurons of the "
+            f"first can be mixed freely "
             "without changing what the model computes"
         )
     for text in told:

@@ -23,24 +23,27 @@ def unwrap(model: Any) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise UnsupportedLayerError(
-            f"model is a {type(model).__name__}. Expected a torch.nn.Module; wrap a function in a module that owns its parameters."
+            f"model is a {type(model).__name__}. Expected a torch.nn.Module; wrap a function in a module that owns its "
+            "parameters."
         )
-    while True:
-        inner = model._modules.get("_orig_mod") if "_orig_mod" in model._modules else None
-        if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            inner = model.module
-        if inner is None:
-            break
-        model = inner
-    for name, module in model.named_modules():
+    plain = _innermost(model)
+    for name, module in plain.named_modules():
         for applies, reason in _REFUSED:
             if applies(module):
                 raise UnsupportedLayerError(
                     f"Module {name or '(the model itself)'!r} ({type(module).__name__}) {reason}"
                 )
-    for name, parameter in named_weights(model):
+    for name, parameter in named_weights(plain):
         _check_parameter(name, parameter)
-    return model
+    return plain
+
+
+def _innermost(model: nn.Module) -> nn.Module:
+    """Return the module inside compiled and parallel wrappers."""
+    inner = model._modules.get("_orig_mod")
+    if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        inner = model.module
+    return model if inner is None else _innermost(inner)
 
 
 def _is_scripted(module: nn.Module) -> bool:
@@ -73,15 +76,18 @@ _REFUSED: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
     ),
     (
         _is_quantised,
-        "is quantised: its weights are packed integers, not neurons' weights. Pass the float model it was converted from.",
+        "is quantised: its weights are packed integers, not neurons' weights. Pass the float model it was converted "
+        "from.",
     ),
     (
         _is_sharded,
-        "is sharded (FSDP): each process holds only a part of every weight. Gather the full model on one process first.",
+        "is sharded (FSDP): each process holds only a part of every weight. Gather the full model on one process "
+        "first.",
     ),
     (
         _is_compiled_inside,
-        "is a compiled part of the model, which runs outside the trace. Pass the model before torch.compile was applied to it.",
+        "is a compiled part of the model, which runs outside the trace. Pass the model before torch.compile was "
+        "applied to it.",
     ),
 )
 
@@ -90,7 +96,8 @@ def _check_parameter(name: str, parameter: torch.Tensor) -> None:
     module = name.rpartition(".")[0] or "(the model itself)"
     if isinstance(parameter, nn.parameter.UninitializedParameter):
         raise UnsupportedLayerError(
-            f"Module {module!r}: the parameter {name!r} is not initialised yet (a lazy layer). Run one batch through the model first."
+            f"Module {module!r}: the parameter {name!r} is not initialised yet (a lazy layer). Run one batch "
+            f"through the model first."
         )
     if any(word in type(parameter.data).__name__ + type(parameter).__name__ for word in ("DTensor", "ShardedTensor")):
         raise UnsupportedLayerError(
@@ -99,11 +106,13 @@ def _check_parameter(name: str, parameter: torch.Tensor) -> None:
         )
     if parameter.is_quantized or not (parameter.is_floating_point() or parameter.is_complex()):
         raise UnsupportedLayerError(
-            f"Module {module!r}: the parameter {name!r} is quantised ({parameter.dtype}). Pass the float model it was converted from."
+            f"Module {module!r}: the parameter {name!r} is quantised ({parameter.dtype}). Pass the float model it "
+            f"was converted from."
         )
     if parameter.layout != torch.strided:
         raise UnsupportedLayerError(
-            f"Module {module!r}: the parameter {name!r} has layout {parameter.layout}. Convert it with to_dense() first."
+            f"Module {module!r}: the parameter {name!r} has layout {parameter.layout}. Convert it with to_dense() "
+            f"first."
         )
 
 
@@ -122,7 +131,8 @@ def check_weights(model: nn.Module) -> None:
     parameters = named_weights(model)
     if not any(p.ndim >= 2 for _, p in parameters):
         raise UnsupportedLayerError(
-            f"The model ({type(model).__name__}) has no learnable layer: {len(parameters)} parameters, none with two or more axes. "
+            f"The model ({type(model).__name__}) has no learnable layer: {len(parameters)} parameters, none with "
+            f"two or more axes. "
             "Expected at least one linear, convolutional or embedding layer."
         )
     for name, parameter in parameters:
@@ -131,6 +141,7 @@ def check_weights(model: nn.Module) -> None:
             bad = int((~torch.isfinite(parameter.detach())).sum())
             if bad:
                 raise InputError(
-                    f"The parameter {name!r} holds {bad} NaN or infinite values. Train the model again or repair the weight: "
+                    f"The parameter {name!r} holds {bad} NaN or infinite values. Train the model again or repair "
+                    f"the weight: "
                     "a graph of such weights would be meaningless."
                 )

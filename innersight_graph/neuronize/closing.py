@@ -1,7 +1,9 @@
-"""Where the neurons of a layer are closed: after their own norm and activation, before the first add, concat or consumer.
+"""Where neurons are closed: after their own norm and activation, before the first add, concat or consumer.
 
-While a model is traced, every tensor that still holds the neurons of one unit, one for one, is a step. The steps of a unit
-form a small directed graph from the unit's own output through its norm and activation; the closing point is the last step that
+While a model is traced, every tensor that still holds the neurons of one unit, one for one, is a step. The steps of a
+unit
+form a small directed graph from the unit's own output through its norm and activation; the closing point is the last
+step that
 everything downstream passes through.
 """
 
@@ -15,13 +17,61 @@ __all__ = ["LINEAR", "Closing", "Step", "Steps", "choose_step", "line_between"]
 
 # Maps of one neuron that are linear or affine: two units with nothing else between them are one linear map.
 LINEAR = frozenset(
-    "native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm batch_norm clone _to_copy mul div add sub neg "
-    "native_dropout dropout alias".split()
+    [
+        "native_batch_norm",
+        "_native_batch_norm_legit_no_training",
+        "cudnn_batch_norm",
+        "batch_norm",
+        "clone",
+        "_to_copy",
+        "mul",
+        "div",
+        "add",
+        "sub",
+        "neg",
+        "native_dropout",
+        "dropout",
+        "alias",
+    ]
 )
 # f(0) = 0: a neuron that is zero before one of these is zero after it.
 KEEPS_ZERO = frozenset(
-    "relu leaky_relu elu gelu silu mish tanh hardswish hardtanh softshrink hardshrink sin asinh atan erf sign abs neg "
-    "_prelu_kernel prelu rrelu celu selu softsign relu6 clone _to_copy detach mul div dropout alias square sqrt".split()
+    [
+        "relu",
+        "leaky_relu",
+        "elu",
+        "gelu",
+        "silu",
+        "mish",
+        "tanh",
+        "hardswish",
+        "hardtanh",
+        "softshrink",
+        "hardshrink",
+        "sin",
+        "asinh",
+        "atan",
+        "erf",
+        "sign",
+        "abs",
+        "neg",
+        "_prelu_kernel",
+        "prelu",
+        "rrelu",
+        "celu",
+        "selu",
+        "softsign",
+        "relu6",
+        "clone",
+        "_to_copy",
+        "detach",
+        "mul",
+        "div",
+        "dropout",
+        "alias",
+        "square",
+        "sqrt",
+    ]
 )
 
 
@@ -42,7 +92,8 @@ class Closing:
     rows : tuple of int or None
         Position of each neuron on that axis; None: neuron i stands at i (packed projections hold several layers).
     exact : bool
-        True: zeroing the rows of that output is the same as zeroing them at the closing point. False: something that does
+        True: zeroing the rows of that output is the same as zeroing them at the closing point. False: something that
+        does
         not keep zeros lies between (a functional sigmoid), or no module's output holds the neurons; use ``operator``.
     operator : str
         The operator that computed the closing point, such as ``"aten::relu"``; always known.

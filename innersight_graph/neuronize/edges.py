@@ -66,7 +66,7 @@ class EdgeMaker:
             raise InputError(f"reading={reading!r} is unknown. Use one of {sorted(READINGS)}.")
         if at not in _POINTS:
             raise InputError(f"at={at!r} is unknown. Use one of {_POINTS}.")
-        if size is not None and size < 1 or eps is not None and not 0 < eps < 1:
+        if (size is not None and size < 1) or (eps is not None and not 0 < eps < 1):
             raise InputError(
                 f"size={size!r}, eps={eps!r}: expected a positive number of positions per axis and 0 < eps < 1."
             )
@@ -124,7 +124,8 @@ class EdgeMaker:
         if total > self._max_memory:
             raise TraceError(
                 f"The weights of {len(grouped)} pairs of layers would take {total / 2**30:.1f} GiB, and max_memory is "
-                f"{self._max_memory / 2**30:.1f} GiB. Keep only the nearest producer of each residual stream with residual='nearest' "
+                f"{self._max_memory / 2**30:.1f} GiB. Keep only the nearest producer of each residual stream with "
+                f"residual='nearest' "
                 "or only consecutive layers with residual='off', name some layers=, or raise max_memory."
             )
 

@@ -25,7 +25,8 @@ def eq1_weights(
     following : torch.Tensor, shape (samples, n_following, positions)
         Signed maps q.
     reading : {"similarity", "literal"}
-        "similarity": w = s exp(-[KL(p⁺‖(s q)⁺) + KL(p⁻‖(s q)⁻)]) with s = sign cos(p, q), each part normalised to sum 1 and
+        "similarity": w = s exp(-[KL(p⁺‖(s q)⁺) + KL(p⁻‖(s q)⁻)]) with s = sign cos(p, q), each part normalised to sum
+        1 and
         mixed with the uniform distribution by `eps`; a part empty on both sides contributes 0, on one side it counts as
         uniform. "literal": the printed (KL⁺ + KL⁻) / sign(cos) with `eps` added to each part before it is normalised.
     eps : float, optional
@@ -43,7 +44,8 @@ def eq1_weights(
 
     Notes
     -----
-    Three matrix products per sample, no loop over pairs: about 10 n_previous n_following positions operations each. Memory is bounded
+    Three matrix products per sample, no loop over pairs: about 10 n_previous n_following positions operations each.
+    Memory is bounded
     by blocks of 32 MiB. Work is in float32 and sums in float64; pass float64 maps for float64 throughout.
 
     References
@@ -66,15 +68,15 @@ def eq1_weights(
     kernel, default = READINGS[reading]
     eps = default if eps is None else eps
     n_previous, n_following = previous.shape[1], following.shape[1]
-    total = torch.zeros(n_previous, n_following, dtype=torch.float64, device=previous.device)
+    total: torch.Tensor = torch.zeros(n_previous, n_following, dtype=torch.float64, device=previous.device)
     step = max(1, int(_BLOCK_BYTES / (previous.element_size() * 4 * n_previous * n_following)))
     for start in range(0, len(previous), step):
-        total += kernel(previous[start : start + step], following[start : start + step], eps)
+        total = total + kernel(previous[start : start + step], following[start : start + step], eps)
     return total
 
 
 def _mixed(part: torch.Tensor, eps: float) -> torch.Tensor:
-    """Return a part as a distribution mixed with the uniform one, relative to the uniform one; an empty part is uniform."""
+    """Return a part as a distribution mixed with, and relative to, the uniform one; an empty part is uniform."""
     largest = part.amax(dim=2, keepdim=True)
     scaled = part / torch.where(largest > 0, largest, 1)
     sums = scaled.sum(dim=2, keepdim=True)

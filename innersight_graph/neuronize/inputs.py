@@ -18,7 +18,8 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 def call_of(example: Any) -> Call:
     """Return what one example means as the arguments of a model.
 
-    A tensor (or any single object) is the one positional argument, a tuple or list are the positional arguments, a mapping
+    A tensor (or any single object) is the one positional argument, a tuple or list are the positional arguments, a
+    mapping
     the keyword arguments, a pair of a tuple and a dict both.
     """
     if isinstance(example, Mapping):
@@ -41,7 +42,8 @@ def batches(data: Any, *, batch_size: int = 256) -> Iterator[Call]:
     Parameters
     ----------
     data : tensor, pair of tensors (inputs, targets), or iterable of batches
-        A batch is a tensor, a pair (inputs, targets), or a mapping of keyword arguments (``labels`` is left out). A single
+        A batch is a tensor, a pair (inputs, targets), or a mapping of keyword arguments (``labels`` is left out). A
+        single
         tensor or pair is cut into batches along its first axis. Inputs in a tuple are several positional arguments.
     batch_size : int
         Size of the pieces a single tensor is cut into.
@@ -58,7 +60,8 @@ def batches(data: Any, *, batch_size: int = 256) -> Iterator[Call]:
         return
     if not isinstance(data, Iterable):
         raise InputError(
-            f"data is a {type(data).__name__}. Expected a tensor, a pair (inputs, targets) or an iterable of such batches, for "
+            f"data is a {type(data).__name__}. Expected a tensor, a pair (inputs, targets) or an iterable of such "
+            f"batches, for "
             "example a DataLoader."
         )
     for batch in data:
@@ -92,7 +95,7 @@ def _without_targets(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_tensors(call: Call) -> dict[str, torch.Tensor]:
-    """Return the tensors among a model's arguments by name: "input" if there is one, else "input.0", "input.mask"…"""
+    """Return the tensors among a model's arguments by name: "input" if there is one, else "input.0", "input.mask"."""
     leaves, _ = tree_flatten_with_path(call)
     tensors = [(path, leaf) for path, leaf in leaves if isinstance(leaf, torch.Tensor)]
     if len(tensors) == 1:
@@ -115,7 +118,8 @@ def first_call(data: Any, example: Any) -> tuple[Call, Call]:
         return call, call
     if data is None:
         raise InputError(
-            "Neither data nor example was given, so the model cannot be run. Pass data (batches or a tensor of inputs) or "
+            "Neither data nor example was given, so the model cannot be run. Pass data (batches or a tensor of "
+            "inputs) or "
             "example= (one input with its batch axis, or a tuple or dict of arguments)."
         )
     whole = next(batches(data), None)

@@ -96,13 +96,14 @@ def _free_name(name: str, layers: Sequence[LayerPlan]) -> str:
     return name if name not in taken else f"{name}@{len(taken)}"
 
 
-# --- inputs ---------------------------------------------------------------------------------------------------------------
+# --- inputs ----------------------------------------------------------------------------------------------------------
 
 
 def _input_neurons(trace: Trace, neurons: InputNeurons) -> tuple[IntArray, int, tuple[int, ...]]:
     """Return the neuron of each element, the number of neurons and the shape of the positions of one neuron.
 
-    Elements are one neuron if they agree on every axis along which all consumers' sets are constant; width 0 if nobody reads them.
+    Elements are one neuron if they agree on every axis along which all consumers' sets are constant; width 0 if
+    nobody reads them.
     """
     if neurons.tokens:
         return np.arange(neurons.count), neurons.count, ()
@@ -127,7 +128,7 @@ def _input_neurons(trace: Trace, neurons: InputNeurons) -> tuple[IntArray, int, 
     return numbers, int(np.prod(sizes, dtype=np.int64)), tuple(rest[1:] if rest and rest[0] == 1 else rest)
 
 
-# --- units ----------------------------------------------------------------------------------------------------------------
+# --- units -----------------------------------------------------------------------------------------------------------
 
 
 def _split(trace: Trace, unit: Unit) -> Iterator[LayerPlan]:
@@ -225,7 +226,7 @@ def _mark_outputs_of_attention(layers: Sequence[LayerPlan], connections: Sequenc
 
 
 def _mark_projections(layers: Sequence[LayerPlan], connections: Sequence[Connection]) -> None:
-    """Give the linear layers of a transformer's MLPs the role "mlp"; a last layer that reads the residual stream has none."""
+    """Give the linear layers of a transformer's MLPs the role "mlp"; a last layer that reads the stream has none."""
     for position, layer in enumerate(layers):
         if layer.kind not in ("linear", "experts") or layer.role:
             continue

@@ -41,7 +41,7 @@ def _transposed_kernels(weight: torch.Tensor, groups: int) -> torch.Tensor:
 def _fixed_filter(
     tracer: Tracer, op: Op, x: torch.Tensor, weight: torch.Tensor, own: torch.Tensor, groups: int
 ) -> None:
-    """A convolution whose kernel is no parameter (a blur, or computed from data): its input neurons pass through it."""
+    """Pass neurons through a convolution whose kernel is no parameter (a blur, or computed from data)."""
     if without_neurons(tracer, op):
         return
     axes = [d for d in range(x.ndim) if d != 1]
@@ -66,7 +66,7 @@ def _fixed_filter(
 
 
 def linear(tracer: Tracer, op: Op) -> None:
-    """A linear map kept whole by the model's own dispatch: x @ weight.T."""
+    """Treat a linear map that dispatch kept whole: x @ weight.T."""
     x, weight = op.ins[0], op.ins[1]
     names = tracer.weight_of(weight)
     if not names:
@@ -116,7 +116,7 @@ def _applies(tracer: Tracer, x: torch.Tensor, names: frozenset[str], own: frozen
 
 
 def _linear_right(tracer: Tracer, op: Op, x: torch.Tensor, weight: torch.Tensor, names: frozenset[str]) -> None:
-    """x (…, n, k) @ weight (…, k, m): neurons are columns."""
+    """X (…, n, k) @ weight (…, k, m): neurons are columns."""
     if weight.ndim == 3 and weight.shape[0] > 1 and weight.stride(0) != 0:
         _batched(tracer, op, x, weight.transpose(1, 2), names, neurons_last=True)
         return
@@ -128,7 +128,7 @@ def _linear_right(tracer: Tracer, op: Op, x: torch.Tensor, weight: torch.Tensor,
 
 
 def _linear_left(tracer: Tracer, op: Op, weight: torch.Tensor, x: torch.Tensor, names: frozenset[str]) -> None:
-    """weight (…, m, k) @ x (…, k, n): neurons are rows."""
+    """Weight (…, m, k) @ x (…, k, n): neurons are rows."""
     if weight.ndim == 3 and weight.shape[0] > 1 and weight.stride(0) != 0:
         _batched(tracer, op, x.transpose(1, 2), weight, names, neurons_last=False)
         return
@@ -160,7 +160,7 @@ def _batched(
 
 
 def grouped_mm(tracer: Tracer, op: Op) -> None:
-    """Experts chosen by a router: x (tokens, k) @ weight (experts, k, m). Every expert may get every token: a superset."""
+    """Treat x (tokens, k) @ weight (experts, k, m), routed by data: every expert may get every token, a superset."""
     x, weight = op.ins[0], op.ins[1]
     names = tracer.weight_of(weight)
     if names and weight.ndim == 3:
@@ -170,7 +170,9 @@ def grouped_mm(tracer: Tracer, op: Op) -> None:
         contract(tracer, op, x, weight[0] if weight.ndim == 3 else weight)
 
 
-def _chosen_product(tracer: Tracer, op: Op, x: torch.Tensor, weight: torch.Tensor, names: frozenset[str], *, left: bool) -> None:
+def _chosen_product(
+    tracer: Tracer, op: Op, x: torch.Tensor, weight: torch.Tensor, names: frozenset[str], *, left: bool
+) -> None:
     """Product with weights that the data picked out of a parameter (experts, k, m): all its experts are neurons."""
     parameter = tracer.parameters.get(_name(tracer, names)[1])
     fits = parameter is not None and parameter.ndim == 3 and weight.ndim == 3
@@ -187,9 +189,15 @@ def _chosen_product(tracer: Tracer, op: Op, x: torch.Tensor, weight: torch.Tenso
 
 
 def _experts(
-    tracer: Tracer, op: Op, names: frozenset[str], weight: torch.Tensor, own: torch.Tensor, sources: torch.Tensor, axis: int
+    tracer: Tracer,
+    op: Op,
+    names: frozenset[str],
+    weight: torch.Tensor,
+    own: torch.Tensor,
+    sources: torch.Tensor,
+    axis: int,
 ) -> None:
-    """Give the results of experts (own: experts, m, k) the label "the neuron of any expert" for each of the m positions."""
+    """Label each of the m results of experts (own: experts, m, k) as the neuron of any expert."""
     n_experts, m, k = own.shape
     unit = _unit(tracer, names, weight, own.reshape(n_experts * m, k), "experts")
     unit.superset = True
@@ -209,14 +217,14 @@ def _expert_sources(tracer: Tracer, sources: torch.Tensor, n_experts: int) -> to
         for set_id in sources.tolist():
             kept = set_id
             neurons = tracer.sets.values(set_id)
-            if any(u.first <= n < u.first + u.width for n in neurons[:1] for u in units.values()):
+            if neurons and all(any(u.first <= n < u.first + u.width for u in units.values()) for n in neurons):
                 kept = _of_expert(tracer, neurons, expert, n_experts, units)
             result.append(kept)
     return torch.tensor(result, dtype=torch.int32)
 
 
 def _of_expert(tracer: Tracer, neurons: Sequence[int], expert: int, n_experts: int, units: dict[int, Unit]) -> int:
-    ids = []
+    ids: list[int] = []
     for unit in units.values():
         size = unit.width // n_experts
         low = unit.first + expert * size
@@ -236,7 +244,7 @@ def lookup(tracer: Tracer, op: Op) -> None:
 
 
 def embedding(tracer: Tracer, op: Op) -> None:
-    """A table looked up by integers: a linear map of one-hot tokens, neurons are columns."""
+    """Treat a table looked up by integers: a linear map of one-hot tokens, neurons are columns."""
     _embed(tracer, op, op.ins[0], op.ins[1])
 
 
@@ -268,7 +276,7 @@ def _token_ids(tracer: Tracer, name: str, count: int) -> torch.Tensor:
 
 
 def trilinear(tracer: Tracer, op: Op) -> None:
-    """Bilinear layers: weight (m, k1, k2) between two inputs; each input is a feed, the other one's axis like a kernel's."""
+    """Treat a bilinear layer (m, k1, k2) as two feeds: for each input the other one's axis is like a kernel's."""
     first, weight, second = op.ins[:3]
     names = tracer.weight_of(weight)
     if not names:
@@ -307,7 +315,7 @@ def recurrent(tracer: Tracer, op: Op) -> None:
         tracer.memory.write(out, state.expand(out.shape))
 
 
-# --- units --------------------------------------------------------------------------------------------------------------
+# --- units -----------------------------------------------------------------------------------------------------------
 
 
 def _sources(tracer: Tracer, x: torch.Tensor, axes: Sequence[int], n_channels: int) -> torch.Tensor:
@@ -351,11 +359,11 @@ def _place(parameter: torch.Tensor, own: torch.Tensor, kind: str) -> tuple[int, 
     """Return the axis of a parameter that numbers the neurons of a view of it, and where they start on it."""
     if own.untyped_storage()._cdata != parameter.untyped_storage()._cdata or kind == "experts" or own.ndim < 2:
         return (1 if own.shape[0] != parameter.shape[0] and parameter.ndim > 1 else 0), 0
-    step = own.stride(0)
+    step = int(own.stride(0))
     axis = next(
         (d for d in range(parameter.ndim) if parameter.stride(d) == step and parameter.shape[d] >= own.shape[0]), 0
     )
-    return axis, (own.storage_offset() - parameter.storage_offset()) // max(step, 1) % parameter.shape[axis]
+    return axis, int(own.storage_offset() - parameter.storage_offset()) // max(step, 1) % parameter.shape[axis]
 
 
 def _feed(tracer: Tracer, unit: Unit, feed: Feed) -> None:

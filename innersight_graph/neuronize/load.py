@@ -39,7 +39,8 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
         ``"file.py:factory"``: the file is run and ``factory()`` must return a `torch.nn.Module` (a module object is
         taken as it is); ``"torchvision:resnet18"``: that model of torchvision, untrained unless weights are given.
     weights : path, optional
-        A ``.safetensors`` file, or a checkpoint of `torch.save`, read with ``weights_only=True`` so that it cannot run code. A
+        A ``.safetensors`` file, or a checkpoint of `torch.save`, read with ``weights_only=True`` so that it cannot
+        run code. A
         mapping under ``"state_dict"`` or ``"model"`` is found; prefixes of DataParallel and torch.compile are dropped.
 
     Returns
@@ -76,13 +77,16 @@ def _from_torchvision(name: str) -> nn.Module:
 
 def _from_file(path: Path, name: str) -> nn.Module:
     if not path.is_file():
-        raise InputError(f"There is no file {str(path)!r}. Write the path of the Python file that makes the model, then :factory.")
+        raise InputError(
+            f"There is no file {str(path)!r}. Write the path of the Python file that makes the model, then :factory."
+        )
     names = runpy.run_path(str(path))
     factory = names.get(name)
     model = factory if isinstance(factory, nn.Module) else factory() if callable(factory) else None
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"{name!r} in {str(path)!r} gave a {type(model if factory is not None else None).__name__}. Expected a function without "
+            f"{name!r} in {str(path)!r} gave a {type(model if factory is not None else None).__name__}. Expected a "
+            f"function without "
             "arguments that returns a torch.nn.Module."
         )
     return model
@@ -107,14 +111,17 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise InputError(
-            f"{str(path)!r} could not be read as weights only ({str(error).splitlines()[0]}). Save model.state_dict() with torch.save, "
+            f"{str(path)!r} could not be read as weights only ({str(error).splitlines()[0]}). Save "
+            f"model.state_dict() with torch.save, "
             "or use a .safetensors file; whole pickled models are not loaded because they can run code."
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise InputError(f"{str(path)!r} holds a {type(loaded).__name__}, not tensors by name. Save model.state_dict().")
+        raise InputError(
+            f"{str(path)!r} holds a {type(loaded).__name__}, not tensors by name. Save model.state_dict()."
+        )
     return {_plain(key): value for key, value in loaded.items()}
 
 
@@ -133,7 +140,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         base = 8 + length
         return {_plain(k): _tensor(raw, base, entry) for k, entry in header.items() if k != "__metadata__"}
     except (struct.error, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{str(path)!r} is not a safetensors file, or it is cut off ({error}). Copy it again.") from error
+        raise InputError(
+            f"{str(path)!r} is not a safetensors file, or it is cut off ({error}). Copy it again."
+        ) from error
 
 
 def _tensor(raw: bytearray, base: int, entry: dict[str, Any]) -> torch.Tensor:
@@ -155,7 +164,8 @@ def _put_weights(model: nn.Module, state: dict[str, torch.Tensor], spec: str, pa
     missing = [k for k in missing if not any(own[k].data_ptr() == own[o].data_ptr() and o in state for o in own)]
     if missing or strange or unlike:
         raise InputError(
-            f"The weights in {str(path)!r} do not fit {spec}: {len(missing)} missing {missing[:3]}, {len(strange)} unknown {strange[:3]}, "
+            f"The weights in {str(path)!r} do not fit {spec}: {len(missing)} missing {missing[:3]}, {len(strange)} "
+            f"unknown {strange[:3]}, "
             f"{len(unlike)} of another shape {unlike[:3]}. Give the weights of this very model."
         )
     model.load_state_dict(state, strict=False)

@@ -58,7 +58,8 @@ class Measurement:
             point = layer_point(self.trace, layer, at)
             if point is None or point.axis < 0:
                 raise TraceError(
-                    f"The neurons of layer {layer.name!r} cannot be read at {at!r}, so edges measured on data are not available for it. "
+                    f"The neurons of layer {layer.name!r} cannot be read at {at!r}, so edges measured on data are "
+                    f"not available for it. "
                     "Use edges='auto', or name other layers."
                 )
             points[layer.name] = point
@@ -136,8 +137,8 @@ def _present(weights: Any, measured: npt.NDArray[np.float64]) -> Any:
         rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
         data = measured[rows, weights.indices].astype(np.float32)
         return sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
-    rows_present = np.asarray(weights != 0).any(axis=1)
-    return np.where(rows_present[:, None], measured, 0.0).astype(np.float32)
+    present: npt.NDArray[np.bool_] = np.any(weights != 0, axis=1)
+    return np.where(present[:, None], measured, 0.0).astype(np.float32)
 
 
 def correlation_edges(task: Measurement) -> Matrices:
@@ -174,7 +175,7 @@ def correlation_edges(task: Measurement) -> Matrices:
 
 
 def contribution_edges(task: Measurement) -> Matrices:
-    """Weigh the summed weights by the source neuron's mean activation at its closing point (over samples and positions)."""
+    """Weigh the summed weights by the source's mean activation at its closing point, over samples and positions."""
     layers = task.plan.layers
     pairs = [(s, t) for s, t in task.pairs if layers[s].unit is not None or layers[s].numbers is not None]
     numbers = sorted({s for s, _ in pairs})

@@ -1,4 +1,4 @@
-"""Read the neurons of chosen layers while data stream through the model: hooks where a module shows them, else operators."""
+"""Read neurons while data stream through the model: by hooks where a module shows them, else by operators."""
 
 from __future__ import annotations
 
@@ -67,13 +67,15 @@ def observe(
                 except (RuntimeError, TypeError, ValueError, IndexError) as error:
                     shapes = [tuple(x.shape) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
                     raise InputError(
-                        f"The model (on {device}) failed on a batch of shapes {shapes}: {type(error).__name__}: {error}. "
+                        f"The model (on {device}) failed on a batch of shapes {shapes}: {type(error).__name__}: "
+                        f"{error}. "
                         "Check that every batch has the shape, type and device the model expects."
                     ) from error
             missing = sorted(set(points) - set(maps))
             if missing:
                 raise TraceError(
-                    f"The neurons of {missing[0]!r} could not be read: the model took another way on this batch than on the traced sample."
+                    f"The neurons of {missing[0]!r} could not be read: the model took another way on this batch "
+                    f"than on the traced sample."
                 )
             read = {name: torch.cat(found, dim=2) for name, found in maps.items()}
             read.update(
@@ -174,7 +176,7 @@ class _Listener(TorchDispatchMode):
     def __init__(
         self, wanted: Mapping[tuple[str, int], Sequence[str]], keep: Callable[[str, torch.Tensor], None]
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._wanted = wanted
         self._operators = {operator for operator, _ in wanted}
         self._keep = keep
@@ -204,7 +206,8 @@ def _as_maps(tensor: torch.Tensor, point: Closing, count: int) -> torch.Tensor:
     n = moved.shape[-1]
     if moved.numel() % (count * n):
         raise TraceError(
-            f"The output of {point.module or point.operator!r} has shape {tuple(tensor.shape)}, which {count} samples do not share."
+            f"The output of {point.module or point.operator!r} has shape {tuple(tensor.shape)}, which {count} "
+            f"samples do not share."
         )
     rest = moved.shape[:-1]
     if rest and rest[0] != count and count in rest:

@@ -69,7 +69,7 @@ def pointwise(tracer: Tracer, op: Op) -> None:
 
 def _fits(labels: torch.Tensor, out: torch.Tensor) -> bool:
     try:
-        return torch.broadcast_shapes(labels.shape, out.shape) == out.shape
+        return bool(torch.broadcast_shapes(labels.shape, out.shape) == out.shape)
     except RuntimeError:
         return False
 
@@ -148,7 +148,7 @@ def _replayed(tracer: Tracer, op: Op) -> list[torch.Tensor | None]:
 
 
 def _any_of_chosen(tracer: Tracer, op: Op) -> list[torch.Tensor | None]:
-    """Positions chosen by the data (or unknown, on meta tensors): any of them could be meant, merge along the chosen axes."""
+    """Merge along axes where the data choose (or, on meta tensors, nobody knows): any position could be meant."""
     source = op.ins[0]
     labels = tracer.labels(source)
     if labels is None:
@@ -189,7 +189,7 @@ def reduce(tracer: Tracer, op: Op) -> None:
 
 
 def along(tracer: Tracer, op: Op) -> None:
-    """Running sums and orderings: along their axis any earlier (or any) element can count."""
+    """Treat running sums and orderings: along their axis any earlier (or any) element can count."""
     if without_neurons(tracer, op):
         return
     source = op.ins[0]
@@ -206,7 +206,7 @@ def along(tracer: Tracer, op: Op) -> None:
 
 
 def write_into(tracer: Tracer, op: Op) -> None:
-    """Writes at given places: the old producers stay, and any new one may be anywhere (exact if positions do not matter)."""
+    """Write at given places: the old producers stay, and a new one may be anywhere (exact if places do not matter)."""
     if without_neurons(tracer, op):
         return
     target, out = op.ins[0], op.outs[0]

@@ -1,10 +1,12 @@
 """Neuron labels that lie beside the memory of tensors.
 
 Every storage may own one plane: as many int32 as the storage has elements, each the id of the set of neurons that
-produced the element (see `sets`). A tensor reads its labels through its own size, stride and offset, therefore views and
+produced the element (see `sets`). A tensor reads its labels through its own size, stride and offset, therefore views
+and
 writes through views need no rule at all.
 
-The functions below work on planes as tensors. They first compress runs of equal slices along every axis: labels hardly ever
+The functions below work on planes as tensors. They first compress runs of equal slices along every axis: labels
+hardly ever
 change over space or tokens, so that sets are merged a few hundred times, not once per element.
 """
 
@@ -220,7 +222,8 @@ def union(sets: NeuronSets, first: torch.Tensor, second: torch.Tensor) -> torch.
 def merge(sets: NeuronSets, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Merge two planes, except where one is a statistic of the other.
 
-    A mean or norm over neurons, applied to these same neurons (LayerNorm, RMSNorm, unit vectors written out), passes the
+    A mean or norm over neurons, applied to these same neurons (LayerNorm, RMSNorm, unit vectors written out), passes
+    the
     neurons through; without this rule every channel would depend on every other one.
     """
     first, second = torch.broadcast_tensors(first, second)

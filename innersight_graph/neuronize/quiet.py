@@ -1,4 +1,4 @@
-"""Look at a live model without leaving a trace: modes, hooks, grad flags, buffers and global switches come back as they were."""
+"""Look at a live model and leave no trace: modes, hooks, buffers and global switches come back as they were."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["module_hooks", "undisturbed"]
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluate a model quietly: eval mode, no gradients, no fused fast paths; everything is restored, also after an error.
+    """Run a model quietly: eval mode, no gradients, no fused fast paths; all is restored, also after an error.
 
     Buffers are compared with copies at the end and written back if the forward pass changed them.
     """
@@ -65,8 +65,8 @@ def module_hooks(
     handles: list[Any] = []
     try:
         for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda m, _, name=name: enter(name, m)))  # type: ignore[misc]
-            handles.append(module.register_forward_hook(lambda _m, _i, output, name=name: leave(name, output)))  # type: ignore[misc]
+            handles.append(module.register_forward_pre_hook(lambda m, _, name=name: enter(name, m)))
+            handles.append(module.register_forward_hook(lambda _m, _i, output, name=name: leave(name, output)))
         yield
     finally:
         for handle in handles:

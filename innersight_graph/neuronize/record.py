@@ -103,7 +103,8 @@ class Coverage:
     Attributes
     ----------
     unknown_ops : mapping from operator to int
-        Operators without a rule that met neurons, with counts. Same shape in and out: neurons pass through; otherwise every
+        Operators without a rule that met neurons, with counts. Same shape in and out: neurons pass through; otherwise
+        every
         output element depends on all neurons of the inputs (a superset).
     approximated : mapping from operator to int
         Operators whose rule gave a superset (a pooling window over several producers).

@@ -1,4 +1,4 @@
-"""Interned sets of neurons: every set that a trace meets has one small integer, so that a tensor of sets is one of ints."""
+"""Interned sets of neurons: every set has one small integer, so that a tensor of sets is a tensor of integers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ EMPTY = 0
 class NeuronSets:
     """Sets of neurons with interned ids; id 0 is the empty set.
 
-    A member is a code: twice the neuron's number, plus one where the neuron only gates (it decides by attention how much
+    A member is a code: twice the neuron's number, plus one where the neuron only gates (it decides by attention how
+    much
     of another neuron passes, but does not pass itself). Sets never change; ids are never reused.
 
     Examples
@@ -37,7 +38,7 @@ class NeuronSets:
         return len(self._members)
 
     def new_neurons(self, count: int) -> int:
-        """Make neurons ``n_neurons .. n_neurons + count`` and return the id of the first one's set; ids are consecutive."""
+        """Make the next `count` neurons and return the id of the first one's set; numbers and ids are consecutive."""
         first_id, first = len(self._members), self.n_neurons
         members = [(2 * n,) for n in range(first, first + count)]
         self._members.extend(members)

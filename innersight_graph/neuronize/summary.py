@@ -87,8 +87,9 @@ def _data(matrix: Any) -> Any:
 
 def _distinct_bytes(G: LayeredDiGraph) -> int:
     sizes = {}
+    matrix: Any
     for matrix in G.connections.values():
-        parts = (matrix.data, matrix.indices, matrix.indptr) if sparse.issparse(matrix) else (matrix,)
+        parts: tuple[Any, ...] = (matrix.data, matrix.indices, matrix.indptr) if sparse.issparse(matrix) else (matrix,)
         for part in parts:
             sizes[part.__array_interface__["data"][0]] = part.nbytes
     return sum(sizes.values())

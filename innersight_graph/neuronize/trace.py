@@ -56,7 +56,8 @@ def trace_model(model: nn.Module, data: Any = None, *, example: Any = None) -> T
 
     Notes
     -----
-    Costs one forward pass on one sample plus Python work per operator (torchvision's classifiers: a fraction of a second), and
+    Costs one forward pass on one sample plus Python work per operator (torchvision's classifiers: a fraction of a
+    second), and
     4 bytes per live activation.
 
     Examples
@@ -86,7 +87,7 @@ def _run(model: nn.Module, one: Call, whole: Call) -> tuple[Tracer, float, Any]:
         return _traced(model, one)
     except InnerSightError:
         raise
-    except Exception as error:
+    except Exception:
         if one is not whole:
             try:
                 return _traced(model, whole)
@@ -123,7 +124,8 @@ def _explained(model: nn.Module, call: Call, error: Exception) -> InnerSightErro
             "Trace it with real weights."
         )
     return InputError(
-        f"The model failed on the input it was given ({came}; its parameters are on {where}): {type(error).__name__}: {error}. "
+        f"The model failed on the input it was given ({came}; its parameters are on {where}): "
+        f"{type(error).__name__}: {error}. "
         "Check the shape with its batch axis, the type and the device of data or example."
     )
 
@@ -208,7 +210,7 @@ def _point(unit: Unit, tracer: Tracer, number: int, hooked: int | None, exact: b
 
 
 def _shared_output(unit: Unit, tracer: Tracer) -> list[tuple[str, int, tuple[int | str, ...], int]]:
-    """Return the output of the unit's own module if every one of its calls is one of the unit's (call -1: all of them)."""
+    """Return the output of the unit's own module if all its calls are the unit's (call -1: every one)."""
     seen = [tracer.steps[chain].seen for chain in unit.chains]
     if not all(seen) or len({s[0][0] for s in seen}) != 1:
         return []

@@ -1,6 +1,7 @@
 """The tracer: a dispatch mode that lets neuron labels travel with the model's own memory through one forward pass.
 
-Views need no rule (labels lie beside the memory, see `planes`). Operators that allocate get one: learnable ones end the labels of
+Views need no rule (labels lie beside the memory, see `planes`). Operators that allocate get one: learnable ones end
+the labels of
 their input channels and give fresh ones to their neurons (`learnable`), all others say how labels pass (`passing`,
 `attention`). A weight is known by its storage, and a tensor computed from parameters alone stays a weight.
 """
@@ -17,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from innersight_graph.errors import TraceError
 from innersight_graph.neuronize.closing import Step, Steps
-from innersight_graph.neuronize.planes import Cell, Memory, Score, group
+from innersight_graph.neuronize.planes import Memory, Score, group
 from innersight_graph.neuronize.record import InputNeurons, Unit
 from innersight_graph.neuronize.sets import NeuronSets
 
@@ -84,7 +85,7 @@ class Tracer(TorchDispatchMode):
     """
 
     def __init__(self, parameters: Iterable[tuple[str, torch.Tensor]], rules: Rules) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._rules = rules
         self.sets = NeuronSets()
         self.memory = Memory(self.sets)
@@ -109,7 +110,7 @@ class Tracer(TorchDispatchMode):
         for name, tensor in self.parameters.items():
             self.storage_of[name] = tensor.untyped_storage()._cdata
             by_storage.setdefault(self.storage_of[name], []).append(name)
-        for name, tensor in self.parameters.items():
+        for tensor in self.parameters.values():
             self.memory.cell(tensor).params = frozenset(by_storage[tensor.untyped_storage()._cdata])
 
     # --- the model's surroundings -------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ class Tracer(TorchDispatchMode):
         return self.modules[-1][0] if self.modules else ""
 
     def add_input(self, name: str, tensor: torch.Tensor) -> None:
-        """Make every element of a floating-point input a neuron; integer inputs become neurons when they are looked up."""
+        """Make every element of a floating-point input a neuron; integers become neurons when they are looked up."""
         self.memory.cell(tensor).inputs = frozenset([name])
         if not (tensor.is_floating_point() or tensor.is_complex()):
             return
@@ -149,7 +150,7 @@ class Tracer(TorchDispatchMode):
         labels = torch.arange(first_id, first_id + neurons.count, dtype=torch.int32).reshape(shape)
         self.memory.write(tensor, labels)
 
-    # --- one operator ---------------------------------------------------------------------------------------------------
+    # --- one operator ------------------------------------------------------------------------------------------------
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -221,12 +222,13 @@ class Tracer(TorchDispatchMode):
         )
         if mask:
             raise TraceError(
-                f"In module {self.where or '(the model itself)'!r}, {op.full_name} makes a tensor whose shape depends on the data, so the "
+                f"In module {self.where or '(the model itself)'!r}, {op.full_name} makes a tensor whose shape "
+                f"depends on the data, so the "
                 "neurons that feed the next layer differ from sample to sample and one graph would be wrong. "
                 "Export a part of the model before or after it, or replace it by a mask of fixed shape."
             )
 
-    # --- what rules ask and tell -----------------------------------------------------------------------------------------
+    # --- what rules ask and tell -------------------------------------------------------------------------------------
 
     def labels(self, tensor: torch.Tensor | None) -> torch.Tensor | None:
         """Return a tensor's labels, or None."""
@@ -304,7 +306,7 @@ class Tracer(TorchDispatchMode):
         return self._rules.is_pointwise(op) and all(x.numel() <= width and not self.inputs_of(x) for x in others)
 
     def _note_batch_norm(self, op: Op, first: Step) -> None:
-        """Keep the factors of a batch-norm that reads the unit's own output, so that they can be folded into its weights."""
+        """Keep the factors of a batch-norm on the unit's own output, so that they can be folded into its weights."""
         variance, gain = op.arg("running_var"), op.arg("weight")
         unit = self.chain_unit[first.chain]
         direct = first is self.steps[first.chain] and not op.arg("training", False)

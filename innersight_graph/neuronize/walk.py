@@ -1,6 +1,7 @@
 """A second opinion on who feeds whom: the layer edges that autograd's own graph shows, without any rule for operators.
 
-It knows layers only, not channels, and takes a slice for the whole: its edges are a superset of the true ones. So it checks the
+It knows layers only, not channels, and takes a slice for the whole: its edges are a superset of the true ones. So it
+checks the
 tracer (an edge only the tracer sees would be wrong) and stands in for it where an operator cannot be followed.
 """
 
@@ -24,7 +25,19 @@ from innersight_graph.neuronize.trace import trace_model
 __all__ = ["layer_edges"]
 
 Edges = frozenset[tuple[str, str]]
-_PRODUCTS = ("Convolution", "Addmm", "Mm", "Bmm", "Baddbmm", "Mv", "Addmv", "Linear", "Trilinear", "MkldnnRnnLayer", "GroupedMm")
+_PRODUCTS = (
+    "Convolution",
+    "Addmm",
+    "Mm",
+    "Bmm",
+    "Baddbmm",
+    "Mv",
+    "Addmv",
+    "Linear",
+    "Trilinear",
+    "MkldnnRnnLayer",
+    "GroupedMm",
+)
 
 
 def layer_edges(model: Any, data: Any = None, *, example: Any = None, method: str = "auto") -> Edges:
@@ -35,7 +48,8 @@ def layer_edges(model: Any, data: Any = None, *, example: Any = None, method: st
     model, data, example
         As in `trace_model`.
     method : {"auto", "labels", "autograd"}
-        "labels": the tracer's, exact. "autograd": a walk over autograd's graph, a superset, one forward pass with gradients.
+        "labels": the tracer's, exact. "autograd": a walk over autograd's graph, a superset, one forward pass with
+        gradients.
         "auto": the tracer's, or autograd's where the tracer cannot follow the model.
 
     Returns
@@ -95,7 +109,10 @@ def _walked(model: nn.Module, data: Any, example: Any) -> Edges:
         output = model(*args, **kwargs)
         roots = [x.grad_fn for x in tree_leaves(output) if isinstance(x, torch.Tensor) and x.grad_fn is not None]
         if not roots:
-            raise TraceError("The model's output does not depend on any parameter as far as autograd sees. Does it detach its output?")
+            raise TraceError(
+                "The model's output does not depend on any parameter as far as autograd sees. Does it detach its "
+                "output?"
+            )
         return _Walk(names, {id(x) for x in inputs}).edges(roots)
 
 

@@ -1,9 +1,9 @@
-"""Edge weights from trained weights: what one neuron's channels weigh in another neuron, reduced to one signed number."""
+"""Edge weights from trained weights: all weights between two neurons reduced to one signed number."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from innersight_graph.neuronize.record import Feed
 __all__ = ["REDUCTIONS", "WeightReducer", "dense_bytes"]
 
 FloatArray = npt.NDArray[np.float32]
-Matrix = FloatArray | sparse.csr_array
+Matrix: TypeAlias = Any  # dense float32 or scipy.sparse.csr_array
 
 # Signed reductions of the numbers between two neurons: total gives the sign (and "sum" the size), power the size.
 REDUCTIONS = {"weight": None, "sum": None, "l1": 1, "l2": 2}
@@ -48,7 +48,8 @@ class WeightReducer:
         single = _most_numbers(parts) <= 1
         if self.how == "weight" and not gate and not single:
             raise InputError(
-                f"edges='weight' asks for one trained weight per edge, but a neuron of {source.name!r} and one of {target.name!r} share "
+                f"edges='weight' asks for one trained weight per edge, but a neuron of {source.name!r} and one of "
+                f"{target.name!r} share "
                 f"{_most_numbers(parts)} weights. Use 'sum', 'l1' or 'l2' to reduce them, or 'auto'."
             )
         if len(parts) == 1 and not gate and parts[0].feed.groups == 1 and is_identity(parts[0], source.width):
@@ -61,7 +62,7 @@ class WeightReducer:
         return _finish(size, total, power, unsigned=gate)
 
     def _shared(self, part: Connection, target: LayerPlan) -> FloatArray:
-        """Return the matrix of a source whose neurons are the channels in order: the same for every layer of a residual stream."""
+        """Return the matrix of a source whose neurons are the channels in order, equal for all layers of a stream."""
         key = (id(part.feed), id(target))
         if key not in self._whole:
             total = self._table(part.feed, target, "sum")
@@ -142,7 +143,7 @@ def _sum_of(parts: Any) -> Matrix:
     result: Any = None
     for part in parts:
         result = part if result is None else result + part
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _finish(size: Matrix, total: Matrix, power: int | None, *, unsigned: bool = False) -> Matrix:
