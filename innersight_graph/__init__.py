@@ -55,7 +55,8 @@ _HOMES = {
         "ImageData", "Split", "load_afhq", "load_digits", "load_image_folder", "load_mnist", "make_faces",
     ),
     "innersight_graph.planted": (
-        "detectability", "null_layers", "planted_blocks", "planted_hubs", "planted_layers", "planted_roles", "planted_scale",
+        "compiled_programs", "detectability", "equivalent_graph", "merged_networks", "null_layers", "planted_blocks",
+        "planted_hubs", "planted_layers", "planted_roles", "planted_scale", "shuffled", "two_digits_network",
     ),
     "innersight_graph.probe": ("Capture", "ablate", "activations", "capture"),
     "innersight_graph.evaluation": (

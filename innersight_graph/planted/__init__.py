@@ -17,14 +17,24 @@ from innersight_graph.planted.graphs import (
     planted_roles,
     planted_scale,
 )
-from innersight_graph.planted.nulls import null_layers
+from innersight_graph.planted.networks import merged_networks, two_digits_network
+from innersight_graph.planted.nulls import null_layers, shuffled
+from innersight_graph.planted.programs import compiled_programs, run_programs
+from innersight_graph.planted.symmetry import equivalent_graph, translate
 
 __all__ = [
+    "compiled_programs",
     "detectability",
+    "equivalent_graph",
+    "merged_networks",
     "null_layers",
     "planted_blocks",
     "planted_hubs",
     "planted_layers",
     "planted_roles",
     "planted_scale",
+    "run_programs",
+    "shuffled",
+    "translate",
+    "two_digits_network",
 ]

@@ -164,7 +164,7 @@ def compiled_programs(
     if rotate:
         known = {name: np.zeros_like(known[name]) for name in ("stream1", "stream2")}
     params = {"rotate": rotate, "noise": noise, "stream": stream, "copies": copies}
-    return model, _truth(model, known, "compiled_programs", params, seed)
+    return model, known_neurons(model, known, "compiled_programs", params, seed)
 
 
 def run_programs(bits: npt.ArrayLike) -> Floats:
@@ -202,7 +202,7 @@ def _block_diagonal(parts: list[Floats]) -> Floats:
     return full
 
 
-def _truth(model: Any, labels: dict[str, Any], method: str, params: dict[str, Any], seed: int | None) -> Partition:
+def known_neurons(model: Any, labels: dict[str, Any], method: str, params: dict[str, Any], seed: int | None) -> Partition:
     """Return labels as a partition of the graph that `neuron_graph` makes of the model."""
     import warnings
 
