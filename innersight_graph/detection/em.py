@@ -78,8 +78,8 @@ def em_communities(
         Ward, spectral, k-means++ and near-uniform starts. A callable gets (X, n_components, generator) and returns labels
         or responsibilities.
     n_init : int, optional
-        Starts for each number of communities. Default: 12 structured (60 for tables as small as
-        64 x 64), one Ward or spectral, else 100.
+        Starts for each number of communities. Default: 12 structured (60 for one given number and a
+        table as small as 64 x 64), one Ward or spectral, else 100.
     max_iter : int, default 200
     tol : float, default 1e-7
         Stop when no responsibility changes by more; negative: never, always `max_iter` iterations.

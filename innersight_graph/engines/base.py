@@ -118,6 +118,7 @@ class Ledger:
         self.converged = np.zeros(n_restarts, dtype=np.bool_)
         self.labels = np.zeros((n_restarts, n_rows), dtype=np.int16 if group.n_components < 1 << 15 else np.int32)
         self.leaders: dict[int, NDArray[np.floating]] = {}
+        self._groupings: dict[bytes, int] = {}
 
     def threshold(self) -> float:
         """Objective below which a restart cannot win any more."""
@@ -134,13 +135,15 @@ class Ledger:
 
     def keep(self, restart: int, responsibilities: NDArray[np.floating]) -> None:
         """Keep a possible winner and drop those it has beaten or whose labels it repeats."""
-        limit = self.threshold()
+        grouping = first_appearance(self.labels[self.place[restart]]).tobytes()
+        known = self._groupings.get(grouping)
+        if known is not None and known < restart:
+            return
         self.leaders[restart] = responsibilities
-        by_grouping: dict[bytes, int] = {}
-        for known in sorted(self.leaders):
-            if self.objective[self.place[known]] >= limit:
-                by_grouping.setdefault(first_appearance(self.labels[self.place[known]]).tobytes(), known)
-        self.leaders = {known: self.leaders[known] for known in by_grouping.values()}
+        self._groupings[grouping] = restart
+        limit = self.threshold()
+        self._groupings = {key: k for key, k in self._groupings.items() if self.objective[self.place[k]] >= limit}
+        self.leaders = {k: self.leaders[k] for k in sorted(self._groupings.values())}
 
     def close(self) -> Fits:
         """The finished record."""

@@ -29,6 +29,9 @@ from innersight_graph.errors import InputError
 __all__ = ["TorchEngine"]
 
 _TINY = 1e-30
+# Groups share a batch up to so many responsibilities, padding included; beyond the first number only if their numbers of
+# components are within the ratio of one another.
+_FREE_ENTRIES, _PACKED_ENTRIES, _PADDING = 1 << 15, 1 << 17, 1.7
 
 
 class TorchEngine:
@@ -64,8 +67,8 @@ class TorchEngine:
         on_gpu = self.device.type != "cpu"
         self.columns = columns or (16_384 if on_gpu else 256)
         self.memory = memory
-        # One batch for all component numbers saves kernel launches; on the CPU it would only add padding.
-        self.pack = on_gpu
+        # Batching different numbers of components saves calls and costs padding: on CUDA calls are what is dear.
+        self.pack = (1 << 24, 1 << 24) if on_gpu else (_PACKED_ENTRIES, _PADDING)
         self.name = "torch" if self.device.type == "cpu" else f"torch:{device}"
 
     def fit(self, problem: Problem, groups: Sequence[Group], *, max_iter: int, tol: float) -> list[Fits]:
@@ -73,8 +76,8 @@ class TorchEngine:
         evaluate = _Columns(problem, self.device, self.columns)
         ledgers = [Ledger(group, problem.table.n_rows) for group in groups]
         with torch.inference_mode():
-            for batch in [ledgers] if self.pack else [[ledger] for ledger in ledgers]:
-                self._search(evaluate, batch, max_iter, tol)
+            for together in _packs(ledgers, problem.table.n_rows, self.pack):
+                self._search(evaluate, together, max_iter, tol)
         return [ledger.close() for ledger in ledgers]
 
     def _search(self, evaluate: _Columns, ledgers: list[Ledger], max_iter: int, tol: float) -> None:
@@ -85,18 +88,19 @@ class TorchEngine:
         batch = _Batch.empty(width, n, self.device)
         waiting = True
         while waiting or len(batch):
-            while waiting and len(batch) <= capacity // 2:
+            fresh: list[_Batch] = []
+            while waiting and len(batch) + sum(map(len, fresh)) <= capacity // 2:
                 piece = next(queue, None)
                 waiting = piece is not None
                 if piece is not None:
-                    batch = batch.extended(*piece)
+                    fresh.append(_Batch.drawn(*piece, width, self.device))
+            batch = _Batch.joined([batch, *fresh])
             if len(batch):
                 batch = self._iterate(evaluate, batch, max_iter, tol)
 
     def _iterate(self, evaluate: _Columns, batch: _Batch, max_iter: int, tol: float) -> _Batch:
         """One EM iteration of every restart of the batch; those that ended are recorded and leave it."""
-        moved = ((batch.q - batch.known).abs_().amax(dim=2) > tol) & batch.valid
-        rows = moved.view(-1).nonzero().squeeze(1)
+        rows = batch.moved.view(-1).nonzero().squeeze(1)
         q = batch.q.view(-1, evaluate.n_rows).index_select(0, rows)
         batch.known.view(-1, evaluate.n_rows).index_copy_(0, rows, q)
         density, log_prior = evaluate(q)
@@ -105,25 +109,44 @@ class TorchEngine:
         batch.weigh_in()
         batch.q = torch.softmax(batch.joint, dim=1)
         batch.iterations += 1
-        standing = ((batch.q - batch.known).abs_().amax(dim=2) <= tol) | ~batch.valid
-        still = standing.all(dim=1)
-        ended = still | (batch.iterations >= max_iter)
-        if not bool(ended.any()):
+        batch.moved = ((batch.q - batch.known).abs_().amax(dim=2) > tol) & batch.valid
+        still = ~batch.moved.any(dim=1)
+        over = batch.iterations >= max_iter
+        ended = (still.cpu() | over).nonzero().squeeze(1)
+        if not len(ended):
             return batch
-        self._record(batch, ended.nonzero().squeeze(1), still)
-        return batch.selected((~ended).nonzero().squeeze(1))
+        self._record(batch, ended, still)
+        return batch.selected((~still.cpu() & ~over).nonzero().squeeze(1))
 
     @staticmethod
     def _record(batch: _Batch, ended: Tensor, still: Tensor) -> None:
-        joint = batch.joint.index_select(0, ended)
+        on_device = ended.to(batch.q.device)
+        joint = batch.joint.index_select(0, on_device)
         objective = torch.logsumexp(joint, dim=1).sum(dim=1, dtype=torch.float64)
-        objective += batch.log_prior.index_select(0, ended).sum(dim=1, dtype=torch.float64)
+        objective += batch.log_prior.index_select(0, on_device).sum(dim=1, dtype=torch.float64)
         labels = joint.argmax(dim=1).cpu().numpy()
-        places = ended.tolist()
-        for i, (place, value) in enumerate(zip(places, objective.tolist(), strict=True)):
+        values = objective.tolist()
+        steps, converged = batch.iterations[ended].tolist(), still.cpu()[ended].tolist()
+        for i, place in enumerate(ended.tolist()):
             ledger, restart = batch.owners[place]
-            if ledger.record(restart, value, int(batch.iterations[place]), bool(still[place]), labels[i]):
+            if ledger.record(restart, values[i], steps[i], converged[i], labels[i]):
                 ledger.keep(restart, batch.q[place, : ledger.group.n_components].cpu().numpy().copy())
+
+
+def _packs(ledgers: list[Ledger], n_rows: int, most: tuple[int, float]) -> Iterator[list[Ledger]]:
+    """Groups of starts, by number of components, that are worth one batch."""
+    entries, padding = most
+    pack: list[Ledger] = []
+    for ledger in sorted(ledgers, key=lambda one: one.group.n_components):
+        r = ledger.group.n_components
+        restarts = sum(len(one.group.restarts) for one in pack) + len(ledger.group.restarts)
+        size = restarts * r * n_rows
+        if pack and (size > entries or (size > _FREE_ENTRIES and r > padding * pack[0].group.n_components)):
+            yield pack
+            pack = []
+        pack.append(ledger)
+    if pack:
+        yield pack
 
 
 def _pieces(ledgers: list[Ledger], capacity: int) -> Iterator[tuple[Ledger, tuple[int, ...]]]:
@@ -147,41 +170,51 @@ class _Batch:
     joint: Tensor
     log_prior: Tensor  # (restarts, components)
     valid: Tensor  # (restarts, components), False where a smaller restart is padded
+    moved: Tensor  # (restarts, components), True where the density is out of date
     iterations: Tensor  # (restarts,), on the host
     owners: list[tuple[Ledger, int]]
 
     @classmethod
+    def drawn(cls, ledger: Ledger, restarts: tuple[int, ...], width: int, device: torch.device) -> _Batch:
+        """Fresh restarts of one group."""
+        r = ledger.group.n_components
+        start = torch.from_numpy(np.ascontiguousarray(ledger.group.draw(restarts), dtype=np.float32)).to(device)
+        if r == width:
+            q = start
+        else:
+            q = torch.zeros((len(restarts), width, start.shape[2]), device=device)
+            q[:, :r] = start
+        valid = torch.zeros((len(restarts), width), dtype=torch.bool, device=device)
+        valid[:, :r] = True
+        flat = torch.zeros((len(restarts), width), device=device)
+        counts = torch.zeros(len(restarts), dtype=torch.int64)
+        owners = [(ledger, restart) for restart in restarts]
+        return cls(q, torch.full_like(q, 2.0), torch.zeros_like(q), q, flat, valid, valid, counts, owners)
+
+    @classmethod
+    def joined(cls, batches: Sequence[_Batch]) -> _Batch:
+        """Several batches as one; empty ones do not count."""
+        batches = [batch for batch in batches if len(batch)] or list(batches[:1])
+        if len(batches) == 1:
+            return batches[0]
+        parts = [torch.cat([getattr(batch, name) for batch in batches]) for name in _STATE]
+        return cls(*parts, owners=[owner for batch in batches for owner in batch.owners])
+
+    @classmethod
     def empty(cls, width: int, n_rows: int, device: torch.device) -> _Batch:
+        """No restarts."""
         state = torch.empty((0, width, n_rows), device=device)
         flat = torch.empty((0, width), device=device)
-        return cls(state, state, state, state, flat, flat.bool(), torch.empty(0, dtype=torch.int64), [])
+        return cls(state, state, state, state, flat, flat.bool(), flat.bool(), torch.empty(0, dtype=torch.int64), [])
 
     def __len__(self) -> int:
         return len(self.owners)
 
-    def extended(self, ledger: Ledger, restarts: tuple[int, ...]) -> _Batch:
-        """The batch with new restarts, freshly drawn, at its end."""
-        device = self.q.device
-        width, n_rows = self.q.shape[1:]
-        r = ledger.group.n_components
-        q = torch.zeros((len(restarts), width, n_rows), device=device)
-        q[:, :r] = torch.from_numpy(np.ascontiguousarray(ledger.group.draw(restarts), dtype=np.float32)).to(device)
-        valid = torch.zeros((len(restarts), width), dtype=torch.bool, device=device)
-        valid[:, :r] = True
-        unknown = torch.full_like(q, 2.0)
-        flat = torch.zeros((len(restarts), width), device=device)
-        counts = torch.zeros(len(restarts), dtype=torch.int64)
-        fresh = _Batch(q, unknown, torch.zeros_like(q), q, flat, valid, counts, [(ledger, restart) for restart in restarts])
-        if not len(self):
-            return fresh
-        parts = [torch.cat([getattr(self, name), getattr(fresh, name)]) for name in _STATE]
-        return _Batch(*parts, owners=self.owners + fresh.owners)
-
     def selected(self, places: Tensor) -> _Batch:
-        """Only the restarts at these places."""
-        on_host = places.cpu()
-        parts = [getattr(self, name).index_select(0, on_host if name == "iterations" else places) for name in _STATE]
-        return _Batch(*parts, owners=[self.owners[i] for i in on_host.tolist()])
+        """Only the restarts at these places (on the host)."""
+        on_device = places.to(self.q.device)
+        parts = [getattr(self, name).index_select(0, places if name == "iterations" else on_device) for name in _STATE]
+        return _Batch(*parts, owners=[self.owners[i] for i in places.tolist()])
 
     def weigh_in(self) -> None:
         """joint = density + log pi, with pi from the responsibilities of this iteration (Eq. 5)."""
@@ -189,7 +222,7 @@ class _Batch:
         self.joint = self.density + log_weight[:, :, None]
 
 
-_STATE = ("q", "known", "density", "joint", "log_prior", "valid", "iterations")
+_STATE = ("q", "known", "density", "joint", "log_prior", "valid", "moved", "iterations")
 
 
 class _Operands(NamedTuple):

@@ -112,12 +112,12 @@ def _sweep(problem: Problem, labels: NDArray[np.int64], k: int) -> NDArray[np.in
     ones, observed, sizes = live_counts(problem, labels, k)
     log_hit, log_miss = predictive_weights(problem, ones, observed)
     own_hit, own_miss = _without_one(problem, ones, observed)
-    score = np.zeros((k, table.n_rows))
-    own = np.zeros((k, table.n_rows))
+    hit, miss = np.concatenate([log_hit, own_hit]), np.concatenate([log_miss, own_miss])
+    both = np.zeros((2 * k, table.n_rows))
     for columns, values, seen in table.blocks(np.float64):
-        for target, hit, miss in ((score, log_hit, log_miss), (own, own_hit, own_miss)):
-            target += (hit[:, columns] - miss[:, columns]) @ values.T
-            target += miss[:, columns].sum(axis=1, keepdims=True) if seen is None else miss[:, columns] @ seen.T
+        both += (hit[:, columns] - miss[:, columns]) @ values.T
+        both += miss[:, columns].sum(axis=1, keepdims=True) if seen is None else miss[:, columns] @ seen.T
+    score, own = both[:k], both[k:]
     score += np.log(sizes + 1.0)[:, None]
     own += np.log(np.maximum(sizes, 1.0))[:, None]
     score[labels, rows] = own[labels, rows] - _own_volume(problem, ones, labels)

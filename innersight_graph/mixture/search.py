@@ -78,7 +78,7 @@ class Settings:
     seed: int = 0
     engine: str | Engine = "auto"
 
-    def restarts(self, table: BinaryTable) -> int:
+    def restarts(self, table: BinaryTable, choosing: bool) -> int:
         """How many starts are run for each number of communities."""
         if self.init in DETERMINISTIC:
             return 1
@@ -86,7 +86,8 @@ class Settings:
             return self.n_init
         if self.init != "structured":
             return _OTHER_INITS
-        return _SMALL_TABLE_INITS if table.n_rows * table.n_columns <= _SMALL_TABLE else _STRUCTURED_INITS
+        small = table.n_rows * table.n_columns <= _SMALL_TABLE and not choosing
+        return _SMALL_TABLE_INITS if small else _STRUCTURED_INITS
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Search:
         )
         self.problem = Problem(table, settings.likelihood, settings.prior)
         self.starter = Starter(self.problem, settings.seed, self.material.name, max(self.candidates))
-        self.restarts = settings.restarts(table)
+        self.restarts = settings.restarts(table, self.choosing)
         work = 4.0 * table.n_rows * table.n_columns * sum(self.candidates) * self.restarts * _USUAL_ITERATIONS
         self.coarse = self.coarse if self.coarse is not None else work > _FULL_SEARCH and len(self.candidates) > 8
 
@@ -182,14 +183,14 @@ class Search:
         """Take in the fits of a unit."""
         self.parts.setdefault(fits.n_components, []).append(fits)
 
-    def evaluate(self, engine: Engine) -> None:
-        """Polish and value every number of communities that has been fitted since the last call."""
+    def evaluate(self, engine: Engine, *, moves: bool = True) -> None:
+        """Polish (with leave-one-out moves or without) and value the numbers that were fitted since the last call."""
         fresh = [r for r in sorted(self.parts) if r not in self.solutions]
         by_icl = self.choosing and self.criterion == "icl"
         for r in fresh:
             fits = merged(self.parts[r])
             solution = winner(self.problem, fits)
-            self.solutions[r] = improved(self.problem, solution, by_icl=by_icl) if r > 1 else solution
+            self.solutions[r] = improved(self.problem, solution, by_icl=by_icl) if moves and r > 1 else solution
             self.best_objective[r] = max(solution.objective, self.solutions[r].objective)
         self.curve.update(self._values(fresh, engine))
 
@@ -248,9 +249,10 @@ class Search:
             sorted({1, best, *_spread(self.candidates, _NULL_STEP)}),
             coarse=False,
         )
-        for unit in shuffled.pending():
-            shuffled.add(unit.run(engine))
-        shuffled.evaluate(engine)
+        groups = [unit.group for unit in shuffled.pending()]
+        for fits in engine.fit(shuffled.problem, groups, max_iter=settings.max_iter, tol=settings.tol):
+            shuffled.add(fits)
+        shuffled.evaluate(engine, moves=thorough)
         return max(value for r, value in shuffled.curve.items() if r > 1) - shuffled.curve[1]
 
     def _check(self, engine: Engine) -> Mapping[int, float] | None:

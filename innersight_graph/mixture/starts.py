@@ -198,9 +198,8 @@ def _near_uniform(starter: Starter, r: int, restarts: Sequence[int]) -> Responsi
     q = 1.0 + _RIPPLE * starter.uniforms("near-uniform", r, restarts, r * n).reshape(len(restarts), r, n).astype(np.float64)
     q /= q.sum(axis=1, keepdims=True)
     engine = ArrayEngine()
-    for i in range(len(q)):
-        for _ in range(_EXACT_ITERATIONS):
-            q[i : i + 1], _ = engine.step(starter.problem, q[i : i + 1])
+    for _ in range(_EXACT_ITERATIONS):
+        q, _ = engine.step(starter.problem, q)
     return q.astype(np.float32)
 
 
@@ -214,8 +213,7 @@ def _annealed(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibili
     _, values = starter.geometry.directions
     hottest = max(4.0, float(values[0] ** 2) / n / 0.25)
     for temperature in np.geomspace(hottest, 1.0, _COOLING_STEPS):
-        for i in range(len(q)):
-            q[i : i + 1], _ = engine.step(starter.problem, q[i : i + 1], temperature=float(temperature))
+        q, _ = engine.step(starter.problem, q, temperature=float(temperature))
     return q.astype(np.float32)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from innersight_graph.engines.base import Engine, Fits, resolve_engine
+from innersight_graph.engines.base import Engine, Fits, Group, resolve_engine
 from innersight_graph.errors import InputError
 from innersight_graph.files import whole_file
 from innersight_graph.mixture.starts import Init, Starter
@@ -28,6 +28,8 @@ __all__ = ["Unit", "run_units"]
 
 # The version of the search: raise it when the same unit would give another result, so that old files are not used.
 _VERSION = 1
+# Multiply-adds (times 4 and iterations) after which a batch of units is handed to the engine: about a second.
+_BATCH_WORK = 4e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +56,14 @@ class Unit:
     tol: float
     engine: str | Engine
 
-    def run(self, engine: Engine | None = None) -> Fits:
+    @property
+    def group(self) -> Group:
+        """What an engine is given."""
+        return self.starter.group(self.init, self.n_components, self.restarts)
+
+    def run(self) -> Fits:
         """Fit every restart of the unit."""
-        group = self.starter.group(self.init, self.n_components, self.restarts)
-        chosen = engine or resolve_engine(self.engine)
-        return chosen.fit(self.starter.problem, [group], max_iter=self.max_iter, tol=self.tol)[0]
+        return resolve_engine(self.engine).fit(self.starter.problem, [self.group], max_iter=self.max_iter, tol=self.tol)[0]
 
     @cached_property
     def digest(self) -> str:
@@ -124,11 +129,28 @@ def _run_all(units: Sequence[Unit], numbers: Sequence[int], n_jobs: int | None) 
 
 def _run_here(units: Sequence[Unit], numbers: Sequence[int]) -> Iterator[tuple[int, Fits]]:
     engines: dict[Any, Engine] = {}
+    for together in _batches(units, numbers):
+        first = units[together[0]]
+        if first.engine not in engines:
+            engines[first.engine] = resolve_engine(first.engine)
+        groups = [units[number].group for number in together]
+        fits = engines[first.engine].fit(first.starter.problem, groups, max_iter=first.max_iter, tol=first.tol)
+        yield from zip(together, fits, strict=True)
+
+
+def _batches(units: Sequence[Unit], numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Consecutive units of one search, as many as take a moment: an engine runs them faster together."""
+    batch: list[int] = []
+    work = 0.0
     for number in numbers:
-        name = units[number].engine
-        if name not in engines:
-            engines[name] = resolve_engine(name)
-        yield number, units[number].run(engines[name])
+        unit = units[number]
+        if batch and (unit.starter is not units[batch[0]].starter or work > _BATCH_WORK):
+            yield batch
+            batch, work = [], 0.0
+        batch.append(number)
+        work += unit.n_components * len(unit.restarts) * unit.starter.problem.table.n_rows * unit.starter.problem.table.n_columns
+    if batch:
+        yield batch
 
 
 def _run_there(number: int, unit: Unit) -> tuple[int, Fits]:
