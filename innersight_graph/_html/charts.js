@@ -67,7 +67,7 @@
 
   /* Lines over r (or any x): one path per series, the chosen x as a ring, gaps where a value is missing. */
   function curve({ x, series, chosen, xLabel, yLabel, width = 430, height = 210 }) {
-    const box = { l: 62, r: 12, t: 12, b: 36 };
+    const box = { l: 76, r: 12, t: 12, b: 36 };
     const values = series.flatMap((line) => line.y.concat(line.low || [], line.high || [])).filter(Number.isFinite);
     if (!values.length) return el("p", { class: "muted" }, "No values were recorded.");
     let [low, high] = [Math.min(...values), Math.max(...values)];

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from innersight_graph._html.packing import clip, rounded
+from innersight_graph.errors import InputError
+from innersight_graph.partition import Partition, agreement
 
-if TYPE_CHECKING:
-    from innersight_graph.partition import Partition
-
-__all__ = ["search_record", "sweep_record"]
+__all__ = ["likeness", "search_record", "sweep_record"]
 
 
 def search_record(P: Partition) -> list[dict[str, Any]]:
@@ -25,8 +24,12 @@ def search_record(P: Partition) -> list[dict[str, Any]]:
             continue
         points = sorted((int(r), value) for r, value in curve.items())
         stability = stats.get("stability")
+        tested = stats.get("held_out")
+        # Files keep the numbers of communities as text.
+        held_out = {int(r): value for r, value in tested.items()} if isinstance(tested, Mapping) else {}
+        second = [held_out.get(r) for r, _ in points] if held_out else None
         records.append({
-            "title": clip(layer, 80), "x": [r for r, _ in points], "y": [rounded(value) for _, value in points],
+            "heldOut": rounded(second), "title": clip(layer, 80), "x": [r for r, _ in points], "y": [rounded(value) for _, value in points],
             "chosen": rounded(stats.get("n_communities")), "label": clip(_criterion_name(P), 40),
             "stability": rounded(stability) if isinstance(stability, float | int | np.floating) else None,
         })  # fmt: skip
@@ -39,7 +42,52 @@ def _criterion_name(P: Partition) -> str:
 
 
 def sweep_record(sweep: Any) -> dict[str, Any] | None:
-    """Return the panels of a density sweep."""
+    """Return panels of a density sweep: how alike the partitions are, and how many communities each layer gets.
+
+    Parameters
+    ----------
+    sweep : mapping from density to Partition, an object with such a mapping as ``partitions``, or None
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    """
     if sweep is None:
         return None
-    raise NotImplementedError
+    partitions = getattr(sweep, "partitions", sweep)
+    if not isinstance(partitions, Mapping) or not partitions:
+        raise InputError(
+            f"sweep is a {type(sweep).__name__}; a mapping from density to Partition was expected, such as density_sweep(G) returns."
+        )
+    densities = sorted(partitions)
+    found = [partitions[density] for density in densities]
+    alike = [[rounded(likeness(P, R)) for R in found] for P in found]
+    names = [f"{density:g}" for density in densities]
+    panels: list[dict[str, Any]] = [
+        {"title": "Agreement between densities (adjusted Rand index)", "names": names, "matrix": alike}
+    ]
+    for layer in found[0].layers:
+        counts = [_count(P, layer) for P in found]
+        panels.append({
+            "title": clip(layer, 60), "x": [float(density) for density in densities], "series": [{"y": counts}],
+            "xLabel": "density of valid connections", "yLabel": "communities",
+        })  # fmt: skip
+    words = (
+        "Which connections count as valid is a choice; these partitions differ by it alone. Where they disagree, the choice and not "
+        "the network made the communities."
+    )
+    return {"words": words, "panels": panels}
+
+
+def _count(P: Partition, layer: str) -> int:
+    stats = P.stats.get(layer) or {}
+    return int(stats.get("n_communities", len(set(P.labels(layer).tolist()) - {-1})))
+
+
+def likeness(P: Partition, R: Partition) -> float:
+    """Return the adjusted Rand index of two partitions, NaN where they share no neuron."""
+    try:
+        return float(agreement(P, R).ari)
+    except InputError:
+        return float("nan")

@@ -57,10 +57,15 @@ def facts_record(scene: Scene, report: Report | None, images: Any) -> dict[str, 
     boxes: dict[str, dict[str, Any]] = {
         box.id: {"scores": _scores(evaluations, box.community)} for box in scene.boxes if box.community is not None
     }
-    record: dict[str, Any] = {"classes": [clip(name, 80) for name in names], "closings": [], "joint": {}, "boxes": boxes}
+    record: dict[str, Any] = {
+        "classes": [clip(name, 80) for name in names],
+        "closings": [],
+        "joint": {},
+        "boxes": boxes,
+    }
     if ablation is not None:
         _add_closings(record, scene, ablation)
-    record["mapTop"] = rounded(heat_by_box(boxes, scene, evaluations))
+    record["mapTop"] = {str(layer): rounded(top) for layer, top in heat_by_box(boxes, scene, evaluations).items()}
     levels = activation_by_box(boxes, scene, evaluations, len(names))
     record["images"] = picture_record(boxes, images, names, samples_by_box(scene, evaluations))
     record["levels"] = levels
@@ -72,7 +77,10 @@ def _scores(evaluations: Iterable[Evaluation], community: int) -> dict[str, Any]
     scores = {}
     for found in evaluations:
         if len(found.per_community) > community and not ways_of(found):
-            scores[clip(found.name, 40)] = [rounded(found.per_community[community]), _at(found.p_values.get("null"), community)]
+            scores[clip(found.name, 40)] = [
+                rounded(found.per_community[community]),
+                _at(found.p_values.get("null"), community),
+            ]
     return scores
 
 

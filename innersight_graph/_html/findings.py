@@ -29,9 +29,10 @@ def say(scene: Scene, report: Report | None, facts: dict[str, Any] | None) -> li
             "say what they are for."
         )
         return [{"kind": "open", "text": text}, *said]
+    said += [{"kind": "no", "text": clip(warning, 2000)} for warning in report.environment.get("warnings", ())]
     for found in report.evaluations.values():
         said += [_verdict(sentence) for sentence in found.details.get("findings", ())]
-    return _named(scene, facts) + said
+    return [*_named(scene, facts), *said, *_provenance(report)]
 
 
 def _verdict(sentence: str) -> dict[str, Any]:
@@ -42,6 +43,17 @@ def _verdict(sentence: str) -> dict[str, Any]:
             text = sentence.removeprefix(opening).strip()
             return {"kind": kind, "text": clip(text[:1].upper() + text[1:], 2000)}
     return {"kind": "info", "text": clip(sentence, 2000)}
+
+
+def _provenance(report: Report) -> list[dict[str, Any]]:
+    """Return what the figures were computed with, so that they can be computed again."""
+    environment = report.environment
+    versions = ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items())
+    if not versions:
+        return []
+    settings = ", ".join(f"{key} {environment[key]}" for key in ("seed", "nulls") if environment.get(key) is not None)
+    text = f"Computed with {versions}, Python {environment.get('python', '')}" + (f"; {settings}." if settings else ".")
+    return [{"kind": "info", "text": clip(text, 600)}]
 
 
 def _named(scene: Scene, facts: dict[str, Any]) -> list[dict[str, Any]]:

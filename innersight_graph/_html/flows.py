@@ -50,11 +50,19 @@ class Flows:
     activation: npt.NDArray[np.float64]
     inhibition: npt.NDArray[np.float64]
 
-    def matrix(self, n_boxes: int) -> npt.NDArray[np.float64]:
-        """Activation plus inhibition as a dense (n_boxes, n_boxes) array."""
-        total = np.zeros((n_boxes, n_boxes))
-        np.add.at(total, (self.source, self.target), self.activation + self.inhibition)
-        return total
+    def attraction(self, layer: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Activation between boxes beyond what their sums over the layer pair explain, as a dense (n_boxes, n_boxes) array.
+
+        Everything is connected to everything: plain sums would pull all boxes to the middle.
+        """
+        n = len(layer)
+        activation = np.zeros((n, n))
+        np.add.at(activation, (self.source, self.target), self.activation)
+        same = (layer[:, None] == np.arange(layer.max(initial=0) + 1)).astype(float)
+        to_layer, from_layer = activation @ same, same.T @ activation
+        between = same.T @ activation @ same
+        expected = to_layer[:, layer] * from_layer[layer] / np.maximum(between[layer][:, layer], 1e-30)
+        return np.maximum(activation - expected, 0.0)
 
 
 def layer_offsets(G: LayeredDiGraph) -> dict[str, int]:

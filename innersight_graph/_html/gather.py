@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from innersight_graph._html.curves import search_record
+from innersight_graph._html.curves import likeness, search_record
 from innersight_graph._html.facts import class_names_of, facts_record
 from innersight_graph._html.findings import WORDS, say
 from innersight_graph._html.packing import clip, rounded
 from innersight_graph._html.scene import Scene, build_scene
 from innersight_graph.errors import InputError
 from innersight_graph.graph.interchange import as_layered
-from innersight_graph.partition import Partition, agreement, as_partition
+from innersight_graph.partition import Partition, as_partition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,7 +106,7 @@ def comparison(entries: Sequence[Entry]) -> dict[str, Any] | None:
     nodes = entries[0].partition.nodes
     comparable = [i for i, entry in enumerate(entries) if entry.partition.nodes == nodes and entry.scene.detail.neurons]
     everyone_same = all(entry.partition.nodes == nodes for entry in entries)
-    table = [[rounded(_ari(a.partition, b.partition)) for b in entries] for a in entries] if everyone_same else None
+    table = [[rounded(likeness(a.partition, b.partition)) for b in entries] for a in entries] if everyone_same else None
     return {
         "names": names, "columns": [clip(name, 40) for name in columns], "rows": rows, "scene": list(range(len(entries))),
         "sizes": [_found(entry.partition) for entry in entries], "agreement": table, "comparable": comparable,
@@ -124,13 +124,6 @@ def _score(report: Report | None, name: str) -> Any:
     if report is None or name not in report.evaluations:
         return None
     return rounded(float(report.evaluations[name].value))
-
-
-def _ari(P: Partition, R: Partition) -> float:
-    try:
-        return float(agreement(P, R).ari)
-    except InputError:
-        return float(np.nan)
 
 
 def fallback(record: dict[str, Any], said: Sequence[dict[str, str]]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def arrange(G: LayeredDiGraph, boxes: Sequence[Box], traffic: npt.NDArray[np.flo
     boxes : sequence of Box
         Every neuron in exactly one box.
     traffic : ndarray (n_boxes, n_boxes)
-        Total |weight| from box to box, by which boxes are ordered within their layer.
+        How much is sent from box to box, by which boxes are ordered within their layer.
 
     Returns
     -------

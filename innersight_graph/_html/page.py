@@ -31,7 +31,13 @@ __all__ = ["Page", "make_page", "to_html"]
 SCRIPTS = (
     "data", "dom", "theme", "state", "facts", "paint", "charts", "graph", "panel", "tabs", "export", "controls", "main",
 )  # fmt: skip
-TABS = (("graph", "Graph"), ("compare", "Compare"), ("search", "Search"), ("findings", "Findings"), ("figures", "Figures"))
+TABS = (
+    ("graph", "Graph"),
+    ("compare", "Compare"),
+    ("search", "Search"),
+    ("findings", "Findings"),
+    ("figures", "Figures"),
+)
 THEMES = ("auto", "light", "dark")
 # Height of the frame a notebook shows the page in.
 FRAME = 720
@@ -183,7 +189,13 @@ def make_page(
     net = overview(first)
     pictures = embedded(figures)
     text = _render(
-        net, payload, title=heading, theme=theme, pictures=pictures, tabs=TABS if pictures else TABS[:-1], **fallback(records[0], said)
+        net,
+        payload,
+        title=heading,
+        theme=theme,
+        pictures=pictures,
+        tabs=TABS if pictures else TABS[:-1],
+        **fallback(records[0], said),
     )
     policy = {
         "view": first.detail.view, "neurons": sum(layer.width for layer in first.graph.layers), "edges": len(first.edges),

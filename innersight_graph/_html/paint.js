@@ -174,8 +174,9 @@
     }
     pen.textAlign = "left";
     pen.textBaseline = "alphabetic";
-    const mark = badge(scene, state, box);
-    words(pen, text + number, box.x - box.w / 2 + 2, box.y - box.h / 2 - 6);
+    const mark = badge(scene, state, box), room = box.w - (mark ? (mark.text.length + 1) * size * 0.62 : 0);
+    const whole = text + number, fits = (pen.measureText?.(whole).width ?? whole.length * size * 0.6) <= room;
+    words(pen, fits || chosen ? whole : text, box.x - box.w / 2 + 2, box.y - box.h / 2 - 6);
     if (mark) {
       pen.textAlign = "right";
       pen.font = `700 ${size}px ${theme.font}`;
@@ -272,10 +273,10 @@
       if (i % every || state.hidden.has(i)) return;
       pen.fillStyle = theme.text;
       pen.font = `700 ${size}px ${theme.font}`;
-      pen.fillText(InnerSight.clip(layer.title, letters), layer.x, layer.top - 14 - size * 0.95);
+      pen.fillText(InnerSight.clip(layer.title, letters), layer.x, layer.top - 20 - size * 0.95);
       pen.fillStyle = theme.muted;
       pen.font = `400 ${size * 0.72}px ${theme.font}`;
-      pen.fillText(InnerSight.clip(layer.subtitle, Math.floor(letters * 1.35)), layer.x, layer.top - 14);
+      pen.fillText(InnerSight.clip(layer.subtitle, Math.floor(letters * 1.35)), layer.x, layer.top - 20);
     });
   }
 

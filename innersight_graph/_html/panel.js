@@ -43,18 +43,18 @@
 
   const certain = (p) => (Number.isFinite(p) ? p <= 0.05 : undefined);
 
-  function mapSection(fact) {
+  function mapSection(fact, box) {
     const map = fact.map;
     if (!map) return null;
     const values = map.values.t ? (map.values = InnerSight.decode(map.values)) : map.values;
     const images = scene().facts?.images, mean = images?.mean;
     if (mean && mean.grey.t) mean.grey = InnerSight.decode(mean.grey);
-    const top = state.sharedScale && scene().facts.mapTop > 0 ? 255 * (scene().facts.mapTop / (map.top || scene().facts.mapTop)) : 255;
+    const most = scene().facts.mapTop[box.layer], top = state.sharedScale && most > 0 && map.top > 0 ? (255 * most) / map.top : 255;
     const heat = charts.heatmap({ w: map.w, h: map.h, values }, { top, label: "Sensitivity map: how much a community reacts to covering each place" });
-    const scale = el("button", { type: "button", class: "link", onclick: () => InnerSight.update({ sharedScale: !state.sharedScale }) }, state.sharedScale ? "use its own scale" : "use one scale for all");
-    return section("Sensitivity map", el("div", { class: "maps" }, el("figure", {}, heat, el("figcaption", {}, "reaction to covering each place")),
+    const scale = el("button", { type: "button", class: "link", onclick: () => InnerSight.update({ sharedScale: !state.sharedScale }) }, state.sharedScale ? "use its own scale" : "use one scale for the layer");
+    return section("Sensitivity map", el("div", { class: "maps" }, el("figure", {}, heat, el("figcaption", {}, "reaction to covering")),
       mean && mean.w === map.w && mean.h === map.h && el("figure", {}, charts.heatmap({ w: map.w, h: map.h, values }, { top, under: mean.grey, label: "The same over the mean image" }), el("figcaption", {}, "over the mean image"))),
-      el("p", { class: "key" }, `Scale: ${state.sharedScale ? "the same for every community" : "this community alone"}, largest ${number(map.top, 3)}. `, scale));
+      el("p", { class: "key" }, `Scale: ${state.sharedScale ? "one for the whole layer" : "this community alone"}; its largest value is ${number(map.top, 3)}. `, scale));
   }
 
   function activationSection(fact, box) {
@@ -110,7 +110,7 @@
       head(swatch(box), boxTitle(s, box), `${count(box.size)} neuron${box.size === 1 ? "" : "s"} of ${s.layers[box.layer].title}${box.role === "silent" ? ", silent" : ""} · found by ${s.method}`),
       says && el("p", { class: "says" }, says),
       effectSection(facts.effect(s, box, state.closing), closing),
-      mapSection(fact), activationSection(fact, box), samplesSection(fact), neighbours(i), scoresSection(fact), members(i),
+      mapSection(fact, box), activationSection(fact, box), samplesSection(fact), neighbours(i), scoresSection(fact), members(i),
     ];
   }
 

@@ -37,5 +37,7 @@ def embedded(figures: Mapping[str, Figure] | None) -> list[dict[str, str]]:
         vector, pixels = to_svg(figure).encode("utf-8"), to_png(figure)
         kind, data = ("svg+xml", vector) if len(vector) <= len(pixels) else ("png", pixels)
         address = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-        records.append({"caption": clip(caption, 500), "address": address, "width": f"{96 * figure.get_figwidth():.0f}"})
+        records.append(
+            {"caption": clip(caption, 500), "address": address, "width": f"{96 * figure.get_figwidth():.0f}"}
+        )
     return records

@@ -220,6 +220,6 @@ def build_scene(
     detail = choose_detail(sum(layer.width for layer in G.layers), max_edges)
     boxes = group(G, P, class_names)
     flows = box_flows(G, boxes)
-    layout = arrange(G, boxes, flows.matrix(len(boxes)))
+    layout = arrange(G, boxes, flows.attraction(np.array([box.layer for box in boxes], dtype=np.int64)))
     edges = select_edges(G, per_neuron=per_neuron, max_edges=detail.max_edges)
     return Scene(G, P, boxes, layout, flows, edges, detail, class_names)

@@ -24,19 +24,20 @@ DENSITY_POINTS = 28
 SAMPLES = 6
 
 
-def heat_by_box(boxes: dict[str, dict[str, Any]], scene: Scene, evaluations: Iterable[Evaluation]) -> float:
-    """Add each community's sensitivity map (`Occlusion`) to its record; return the largest value of all."""
-    found = next((e for e in evaluations if "sensitivity" in e.maps and np.ndim(e.maps["sensitivity"]) == 3), None)
+def heat_by_box(boxes: dict[str, dict[str, Any]], scene: Scene, evaluations: Iterable[Evaluation]) -> dict[int, float]:
+    """Add each community's sensitivity map (`Occlusion`) to its record; return the largest value of each layer."""
+    found = next((e for e in evaluations if np.ndim(e.maps.get("heat")) in (2, 3)), None)
     if found is None:
-        return 0.0
-    maps = np.nan_to_num(np.asarray(found.maps["sensitivity"], dtype=float))
-    top = 0.0
+        return {}
+    maps = np.nan_to_num(np.asarray(found.maps["heat"], dtype=float))
+    maps = maps[:, None] if maps.ndim == 2 else maps  # a sequence is a picture of one row
+    top: dict[int, float] = {}
     for box in scene.boxes:
         if box.community is None or box.community >= len(maps):
             continue
         heat = shrink(maps[box.community])
         largest = float(heat.max(initial=0.0))
-        top = max(top, largest)
+        top[box.layer] = max(top.get(box.layer, 0.0), largest)
         boxes[box.id]["map"] = {
             "w": heat.shape[1], "h": heat.shape[0], "top": rounded(largest),
             "values": column(heat / largest if largest > 0 else heat, "share"),
@@ -82,7 +83,9 @@ def samples_by_box(scene: Scene, evaluations: Iterable[Evaluation]) -> dict[str,
     return {
         box.id: np.argsort(-np.nan_to_num(levels[box.community]), kind="stable")[:SAMPLES].tolist()
         for box in scene.boxes
-        if box.community is not None and box.community < len(levels) and np.ptp(np.nan_to_num(levels[box.community])) > 0
+        if box.community is not None
+        and box.community < len(levels)
+        and np.ptp(np.nan_to_num(levels[box.community])) > 0
     }
 
 

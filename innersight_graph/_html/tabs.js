@@ -53,7 +53,8 @@
     if (s.search?.length) {
       parts.push(el("p", { class: "lead" }, `How many communities? ${s.label}: the criterion for every number r that was tried; the ring is what was chosen.`),
         el("div", { class: "curves" }, s.search.map((item) => el("figure", {}, el("figcaption", {}, el("b", {}, clip(item.title, 40)), ` · chosen r = ${item.chosen ?? "–"}`, item.stability === null ? "" : `, agreement of the best starts ${number(item.stability)}`),
-          item.x.length > 1 ? charts.curve({ x: item.x, series: [{ y: item.y }], chosen: item.chosen, xLabel: "number of communities r", yLabel: item.label }) : el("p", { class: "muted" }, "r was given, not searched.")))));
+          item.x.length > 1 ? [charts.curve({ x: item.x, series: [{ y: item.y }], chosen: item.chosen, xLabel: "number of communities r", yLabel: item.label }),
+            item.heldOut && charts.curve({ x: item.x, series: [{ y: item.heldOut }], chosen: item.chosen, xLabel: "number of communities r", yLabel: "held-out nats per neuron", height: 150 })] : el("p", { class: "muted" }, "r was given, not searched.")))));
     }
     if (data.sweep) {
       parts.push(el("h2", {}, "Density sweep"), el("p", { class: "muted" }, data.sweep.words), el("div", { class: "curves" }, data.sweep.panels.map((panel) =>
