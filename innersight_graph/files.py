@@ -1,9 +1,13 @@
-"""Writing files: whatever happens in between, a file is the old one or the new one, whole."""
+"""Files: written whole or not at all, whatever happens in between; read as data that may be damaged or hostile."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +15,24 @@ from uuid import uuid4
 
 from innersight_graph.errors import InputError, WriteError
 
-__all__ = ["check_target", "whole_file", "write_bytes", "write_text"]
+__all__ = [
+    "MALFORMED",
+    "MAX_TEXT_BYTES",
+    "check_source",
+    "check_target",
+    "read_text",
+    "whole_file",
+    "write_bytes",
+    "write_text",
+]
+
+# What parsers raise on data that is not what it should be; RecursionError (deep nesting) is a RuntimeError.
+MALFORMED: tuple[type[Exception], ...] = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
+    ValueError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+# Text is parsed into objects many times its size: what is larger than this belongs into arrays (.npz).
+MAX_TEXT_BYTES = 2**30
 
 
 def check_target(path: str | os.PathLike[str], what: str = "file") -> Path:
@@ -35,20 +56,25 @@ def check_target(path: str | os.PathLike[str], what: str = "file") -> Path:
     WriteError
         The file or its folder is write-protected.
     """
-    target = Path(os.path.realpath(path))
+    try:
+        target = Path(os.path.realpath(path))
+    except ValueError as error:
+        raise InputError(
+            f"{os.fspath(path)!r} is not the name of a file ({error}). Name the {what} otherwise."
+        ) from error
     problem = None
-    if target.is_dir():
+    if os.path.isdir(target):
         problem = "is a folder"
-    elif target.exists() and not target.is_file():
+    elif os.path.exists(target) and not os.path.isfile(target):
         problem = "is a device, not a file"
-    elif not target.parent.is_dir():
+    elif not os.path.isdir(target.parent):
         problem = "stands in a folder that does not exist"
     if problem is not None:
         raise InputError(
             f"The {what} cannot be written to {os.fspath(path)!r}, which {problem}. "
             "Give the path of a file in an existing folder."
         )
-    places = [place for place in (target, target.parent) if place.exists()]
+    places = [place for place in (target, target.parent) if os.path.exists(place)]
     protected = next((place for place in places if not os.access(place, os.W_OK)), None)
     if protected is not None:
         raise WriteError(
@@ -115,6 +141,39 @@ def whole_file(path: str | os.PathLike[str], what: str = "file") -> Iterator[Pat
             "before is unchanged. Free some room, close programs that hold the file open, or name another place."
         ) from error
     _reach_disk_folder(target.parent)
+
+
+def check_source(path: str | os.PathLike[str], what: str = "file", max_bytes: int | None = None) -> Path:
+    """Return the path of a file that can be read; InputError where there is none, or a larger one than max_bytes."""
+    source = Path(path)
+    # os.path answers False where Path raises, for example on a name that is too long.
+    if not os.path.isfile(source):
+        problem = "is a folder or a device" if os.path.exists(source) else "does not exist"
+        raise InputError(f"The {what} {os.fspath(path)!r} {problem}. Give the path of a file.")
+    size = source.stat().st_size
+    if max_bytes is not None and size > max_bytes:
+        raise InputError(
+            f"The {what} {os.fspath(path)!r} has {size:,} bytes; at most {max_bytes:,} are read as text. "
+            "Graphs of that size are kept as .npz."
+        )
+    return source
+
+
+def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
+    """Return the text of a UTF-8 file, with or without byte-order mark and carriage returns.
+
+    Raises
+    ------
+    InputError
+        The file does not exist, is larger than a gigabyte, cannot be read, or is not UTF-8.
+    """
+    source = check_source(path, what, MAX_TEXT_BYTES)
+    try:
+        return source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The {what} {os.fspath(path)!r} cannot be read as UTF-8 text ({error}). Write it again."
+        ) from error
 
 
 def write_text(path: str | os.PathLike[str], text: str, what: str = "file") -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from xml.parsers import expat
 
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
 from innersight_graph.errors import InputError, MissingExtraError
-from innersight_graph.files import check_target, whole_file
+from innersight_graph.files import MALFORMED, MAX_TEXT_BYTES, check_source, check_target, read_text, whole_file
 from innersight_graph.graph.layered import LayeredDiGraph
 
 __all__ = ["as_layered", "edge_arrays", "read_graph", "to_igraph", "to_pandas_edgelist", "write_graph"]
@@ -102,9 +103,10 @@ def read_graph(path: str | PathLike[str]) -> LayeredDiGraph:
     suffix = _known_suffix(source)
     if suffix == ".npz":
         return LayeredDiGraph.load(source)
+    check_source(source, "graph", MAX_TEXT_BYTES)
     try:
         graph = _READERS[suffix](source)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError, nx.NetworkXError) as error:
+    except (nx.NetworkXError, expat.ExpatError, *MALFORMED) as error:
         raise InputError(
             f"{str(source)!r} cannot be read as {suffix[1:]} ({error}). Write it again with write_graph."
         ) from error
@@ -121,7 +123,20 @@ def _known_suffix(path: Path) -> str:
     return suffix
 
 
+def _refuse_definitions(path: Path) -> None:
+    """Raise ValueError if an XML file has a document type: its entities can expand without end or name other files."""
+
+    def refuse(*_: Any) -> NoReturn:
+        raise ValueError("it has a document type definition, which graphs do not need and attacks use")
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    with path.open("rb") as file:
+        parser.ParseFile(file)
+
+
 def _read_graphml(path: Path) -> nx.DiGraph:
+    _refuse_definitions(path)
     graph = nx.read_graphml(path)
     # NetworkX adds the format's own defaults as graph attributes.
     for name in ("node_default", "edge_default"):
@@ -134,7 +149,7 @@ def _write_json(graph: nx.DiGraph, path: Path) -> None:
 
 
 def _read_json(path: Path) -> nx.DiGraph:
-    return nx.node_link_graph(json.loads(path.read_text(encoding="utf-8")), edges="edges")
+    return nx.node_link_graph(json.loads(read_text(path, "graph")), edges="edges")
 
 
 def _write_gexf(graph: nx.DiGraph, path: Path) -> None:
@@ -146,6 +161,7 @@ def _write_gexf(graph: nx.DiGraph, path: Path) -> None:
 
 
 def _read_gexf(path: Path) -> nx.DiGraph:
+    _refuse_definitions(path)
     graph = nx.read_gexf(path)
     for _, _, data in graph.edges(data=True):
         data["kind"] = data.pop("connection", "value")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from innersight_graph.errors import GraphSchemaError
+from innersight_graph.files import MALFORMED
 from innersight_graph.graph.neuron import Layer, Neuron
 from innersight_graph.graph.schema import RESERVED, layers_from_json
 
@@ -138,7 +139,9 @@ def _remembered_layers(D: nx.DiGraph, members: Mapping[Any, list[Hashable]]) -> 
         return {}
     try:
         layers = layers_from_json(text)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except GraphSchemaError:
+        return {}
+    except MALFORMED:
         return {}
     width = {str(value): len(nodes) for value, nodes in members.items()}
     return {layer.name: layer for layer in layers if width.get(layer.name) == layer.width}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ RESERVED = ("layer", "index", "subset", "kind")
 
 def check_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     """Return the layers in order of depth; their names must differ and their widths be positive."""
-    ordered = sorted(layers, key=lambda layer: layer.depth)
+    ordered = sorted(map(_checked_layer, layers), key=lambda layer: layer.depth)
     names = [layer.name for layer in ordered]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -33,6 +33,23 @@ def check_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
                 f"Layer {layer.name!r} has width {layer.width}. A layer needs at least one neuron; leave it out."
             )
     return tuple(ordered)
+
+
+def _checked_layer(layer: Any) -> Layer:
+    """Return the layer with plain Python numbers; its fields must be what `Layer` says."""
+    if not isinstance(layer, Layer) or not _well_typed(layer):
+        raise GraphSchemaError(
+            f"{layer!r} is no description of a layer. Layer(name, depth, width, kind) was expected, with name and kind "
+            "as text, depth and width as whole numbers, and shape a tuple of whole numbers or None."
+        )
+    shape = None if layer.shape is None else tuple(map(int, layer.shape))
+    return replace(layer, depth=int(layer.depth), width=int(layer.width), shape=shape)
+
+
+def _well_typed(layer: Layer) -> bool:
+    numbers = (layer.depth, layer.width, *(layer.shape or ()))
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in numbers)
+    return whole and isinstance(layer.name, str) and isinstance(layer.kind, str)
 
 
 def check_connections(
@@ -128,6 +145,7 @@ def layers_to_json(layers: Sequence[Layer]) -> str:
 
 
 def layers_from_json(text: str) -> list[Layer]:
-    """Return the layers written by `layers_to_json`; ValueError or TypeError for other text."""
+    """Return the layers written by `layers_to_json`; GraphSchemaError or one of `MALFORMED` for other text."""
     records = json.loads(text)
-    return [Layer(**{**r, "shape": None if r.get("shape") is None else tuple(r["shape"])}) for r in records]
+    layers = [Layer(**{**r, "shape": None if r.get("shape") is None else tuple(r["shape"])}) for r in records]
+    return [_checked_layer(layer) for layer in layers]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from innersight_graph.errors import InputError
-from innersight_graph.files import whole_file
+from innersight_graph.files import MALFORMED, check_source, whole_file
 from innersight_graph.graph.schema import layers_from_json, layers_to_json
 
 if TYPE_CHECKING:
@@ -90,23 +90,29 @@ def read_npz(path: str | os.PathLike[str]) -> LayeredDiGraph:
     """Read a graph written by `write_npz`; the file is data only, nothing in it is executed."""
     from innersight_graph.graph.layered import LayeredDiGraph
 
-    if not Path(path).is_file():
-        raise InputError(
-            f"There is no file {str(path)!r}. Give the path of a graph written by G.save or `innersight graph`."
-        )
+    source = check_source(path, "graph")
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = dict(file)
+        arrays = _read_arrays(source)
         manifest = json.loads(str(arrays["manifest"]))
         if manifest["format"] != FORMAT:
             raise ValueError(f"its format is {manifest['format']!r}")
         layers = layers_from_json(json.dumps(manifest["layers"]))
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        return LayeredDiGraph._build(*_parts(layers, manifest, arrays))
+    except MALFORMED as error:
         raise InputError(
-            f"{str(path)!r} is not a graph file of this package, or it is damaged ({error}). Write it again with "
-            "G.save."
+            f"{str(path)!r} is not a graph file of this package, or it is damaged ({type(error).__name__}: {error}). "
+            "Write it again with G.save."
         ) from error
-    return LayeredDiGraph._build(*_parts(layers, manifest, arrays))
+
+
+def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a file, which may not unpack to more bytes than it has: ours are not compressed."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes from {path.stat().st_size:,}; graphs are not compressed")
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        return dict(file)
 
 
 def _parts(layers: list[Any], manifest: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Any, ...]:
@@ -122,12 +128,17 @@ def _parts(layers: list[Any], manifest: Mapping[str, Any], arrays: Mapping[str, 
         name = f"connection{number}"
         if record["sparse"]:
             parts = tuple(arrays[name + part] for part in ("data", "indices", "indptr"))
-            connections[pair] = sparse.csr_array(parts, shape=(width[pair[0]], width[pair[1]]))
+            matrix = sparse.csr_array(parts, shape=(width[pair[0]], width[pair[1]]))
+            # Without this, indices beyond the shape would be read from memory that is not the array's.
+            matrix.check_format(full_check=True)
+            connections[pair] = matrix
         else:
             connections[pair] = arrays[name]
     attributes: dict[str, dict[str, Any]] = {}
     for number, (layer, name) in enumerate(manifest["attributes"]):
         attributes.setdefault(layer, {})[name] = arrays[f"attribute{number}"]
     nodes = {name: [decode_node(node) for node in ids] for name, ids in manifest["nodes"].items()}
+    if not isinstance(manifest["graph"], dict):
+        raise TypeError("its graph attributes are not a mapping")
     blocks = check_connections(ordered, connections, kinds, keep_order=True)
     return NodeIndex(ordered, nodes), blocks, check_arrays(ordered, attributes), manifest["graph"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from innersight_graph.errors import InputError
+from innersight_graph.files import MALFORMED, read_text
 from innersight_graph.graph.neuron import Neuron
 from innersight_graph.graph.storage import decode_node, encode_node
 from innersight_graph.partition.record import Partition, restore
@@ -19,6 +20,8 @@ __all__ = ["partition_text", "read_partition"]
 
 Node = Hashable
 FORMAT = "innersight-partition/1"
+# Layers of a network's own neurons are written as their number only: more than this is refused.
+MAX_NEURONS = 10_000_000
 
 
 def partition_text(P: Partition) -> str:
@@ -42,25 +45,76 @@ def partition_text(P: Partition) -> str:
 
 def read_partition(source: str | os.PathLike[str]) -> Partition:
     """Return the partition in a file, or in the text itself."""
-    text = source if isinstance(source, str) and source.lstrip().startswith("{") else _read(Path(source))
+    text = source if isinstance(source, str) and source.lstrip().startswith("{") else read_text(source, "partition")
     try:
         record = json.loads(text)
         if record["format"] != FORMAT:
             raise ValueError(f"its format is {record['format']!r}")
-        nodes = {name: _decoded(name, ids) for name, ids in record["layers"].items()}
+        nodes = _nodes(record["layers"])
         layers = tuple(entry["layer"] for entry in record["communities"])
-        communities = tuple(frozenset(nodes[e["layer"]][i] for i in e["neurons"]) for e in record["communities"])
+        communities = _communities(record["communities"], nodes)
         shares = record["responsibilities"]
         if shares is not None:
-            shares = {name: np.asarray(table, dtype=np.float64) for name, table in shares.items()}
+            shares = {name: _table(table, len(nodes[name]), layers.count(name)) for name, table in shares.items()}
+        _check_about(record, layers)
         return restore(
             communities, record["method"], record["params"], record["seed"], record["stats"], shares, nodes, layers
         )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except MALFORMED as error:
         raise InputError(
             f"This is not a partition of this package, or it is damaged ({type(error).__name__}: {error}). Write "
             "it again with P.to_json."
         ) from error
+
+
+def _nodes(layers: Mapping[str, Any]) -> dict[str, tuple[Node, ...]]:
+    """Return the node ids of every layer; a short text must not ask for memory without end."""
+    numbers = [ids if isinstance(ids, int) else len(ids) for ids in layers.values()]
+    if sum(numbers) > MAX_NEURONS or min(numbers, default=1) < 1:
+        raise ValueError(f"its layers have {numbers} neurons; 1 to {MAX_NEURONS:,} were expected")
+    nodes = {name: _decoded(name, ids) for name, ids in layers.items()}
+    if len(set().union(*nodes.values())) < sum(numbers):
+        raise ValueError("a node id occurs twice")
+    return nodes
+
+
+def _communities(entries: Sequence[Any], nodes: Mapping[str, tuple[Node, ...]]) -> tuple[frozenset[Node], ...]:
+    """Return the communities, which must not be empty nor share neurons, by layer in the order of the layers."""
+    depth = [list(nodes).index(entry["layer"]) for entry in entries]
+    if depth != sorted(depth):
+        raise ValueError("its communities are not in the order of the layers")
+    taken: set[tuple[str, int]] = set()
+    communities = []
+    for entry in entries:
+        ids, members = nodes[entry["layer"]], entry["neurons"]
+        if not members or any(type(i) is not int or not 0 <= i < len(ids) for i in members):
+            raise ValueError(f"the neurons {str(members)[:60]} of a community are not in its layer {entry['layer']!r}")
+        before = len(taken)
+        taken.update((entry["layer"], i) for i in members)
+        if len(taken) < before + len(members):
+            raise ValueError(f"a neuron of layer {entry['layer']!r} is in two communities")
+        communities.append(frozenset(ids[i] for i in members))
+    return tuple(communities)
+
+
+def _table(values: Any, n_neurons: int, n_communities: int) -> npt.NDArray[np.float64]:
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or len(table) != n_neurons or table.shape[1] < n_communities or not np.isfinite(table).all():
+        raise ValueError(f"its responsibilities have shape {table.shape}, or are not finite")
+    return table
+
+
+def _check_about(record: Mapping[str, Any], layers: Sequence[str]) -> None:
+    """Raise ValueError unless method, seed, params and stats are what a partition has."""
+    seed, stats = record["seed"], record["stats"]
+    if not isinstance(record["method"], str) or not isinstance(record["params"], dict):
+        raise ValueError("its method is not text or its params are not a mapping")
+    if seed is not None and type(seed) is not int:
+        raise ValueError(f"its seed is {seed!r}")
+    for layer, about in stats.items():
+        silent = about.get("silent")
+        if silent is not None and (type(silent) is not int or layer not in layers[silent : silent + 1]):
+            raise ValueError(f"its silent community {silent!r} is not one of layer {layer!r}")
 
 
 def _plain(value: Any) -> Any:
@@ -89,12 +143,3 @@ def _decoded(layer: str, ids: Any) -> tuple[Node, ...]:
     if isinstance(ids, int):
         return tuple(Neuron(layer, i) for i in range(ids))
     return tuple(decode_node(node) for node in ids)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"The partition {str(path)!r} cannot be read ({error}). Give a file written by P.to_json."
-        ) from error
