@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 
 from innersight_graph.errors import InputError
+from innersight_graph.files import MALFORMED
 
 __all__ = ["ImageData", "Split", "load_afhq", "load_digits", "load_image_folder", "load_mnist", "make_faces"]
 
@@ -134,6 +135,8 @@ def load_mnist(root: str | Path, *, flat: bool = False, validation: float = 1 / 
     -----
     60,000 + 10,000 images of 28x28 are 220 MB as float32.
     """
+    if not 0 < validation < 1:
+        raise InputError(f"validation={validation} came; a share between 0 and 1 was expected.")
     arrays = {stem: _read_idx(_find_idx(Path(root), stem)) for stem in _IDX_STEMS}
     train_images, train_labels, test_images, test_labels = (arrays[stem] for stem in _IDX_STEMS)
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
@@ -141,6 +144,11 @@ def load_mnist(root: str | Path, *, flat: bool = False, validation: float = 1 / 
             raise InputError(
                 f"The IDX files in {str(root)!r} hold images of shape {images.shape} and labels of shape "
                 f"{labels.shape}. Expected (n, height, width) images and n labels, n > 0: do the files belong together?"
+            )
+        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= _MAX_CLASSES:
+            raise InputError(
+                f"The labels in {str(root)!r} are of type {labels.dtype} and run from {labels.min()} to {labels.max()}. "
+                f"Expected whole numbers from 0 to less than {_MAX_CLASSES}."
             )
     n_classes = int(max(train_labels.max(), test_labels.max())) + 1
     inputs, targets = _as_images(train_images, flat), torch.from_numpy(train_labels.astype(np.int64))
@@ -196,6 +204,8 @@ def load_image_folder(
     -----
     All pictures are held in memory: 12 * size**2 bytes each.
     """
+    if size < 1 or (limit is not None and limit < 1):
+        raise InputError(f"load_image_folder(size={size}, limit={limit}): both must be at least 1.")
     base = _folder(Path(root))
     ready = [base / name for name in ("train", "val", "validation", "test") if (base / name).is_dir()]
     if (base / "train") in ready:
@@ -324,6 +334,8 @@ def _cut(split: Split, share: float, seed: int) -> tuple[Split, Split]:
 # --- IDX --------------------------------------------------------------------------------------------------------------
 
 _IDX_STEMS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+_MAX_CLASSES = 2**16
+_IDX_BYTES = 2**32
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
@@ -343,14 +355,18 @@ def _find_idx(root: Path, stem: str) -> Path:
 def _read_idx(path: Path) -> npt.NDArray[Any]:
     """Read one IDX file: two zero bytes, a type code, the number of axes, the sizes, the values, all big-endian."""
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            # A few packed bytes can unpack to terabytes: no more is read than a data set can have.
+            raw = file.read(_IDX_BYTES + 1)
         zero, code, n_axes = struct.unpack_from(">HBB", raw)
         if zero or code not in _IDX_TYPES:
             raise InputError(f"{str(path)!r} is not an IDX file: it starts with {raw[:4]!r}.")
+        if len(raw) > _IDX_BYTES:
+            raise InputError(f"{str(path)!r} holds more than {_IDX_BYTES:,} bytes, more than is read into memory.")
         shape = struct.unpack_from(f">{n_axes}I", raw, 4)
         values = np.frombuffer(raw, dtype=_IDX_TYPES[code], offset=4 + 4 * n_axes)
         return values.reshape(shape)
-    except (OSError, EOFError, struct.error, ValueError) as error:
+    except MALFORMED as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -397,13 +413,16 @@ def _read_classes(folder: Path, names: Sequence[str], size: int, limit: int | No
 
 
 def _read_picture(path: Path, size: int) -> torch.Tensor:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
+    broken: tuple[type[Exception], ...] = (Image.DecompressionBombError, *MALFORMED)
     try:
         with Image.open(path) as picture:
             rgb = picture.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except broken as error:
         raise InputError(f"{str(path)!r} could not be read as a picture ({error}). Remove it or replace it.") from error
+    if max(rgb.size) > 50 * min(rgb.size):
+        raise InputError(f"{str(path)!r} is a strip of {rgb.width}x{rgb.height} pixels, not a picture. Remove it.")
     scale = size / min(rgb.size)
     wider = (max(size, round(rgb.width * scale)), max(size, round(rgb.height * scale)))
     rgb = rgb.resize(wider, Image.Resampling.BILINEAR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import struct
 import tokenize
@@ -20,6 +21,7 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "check_source",
     "check_target",
+    "check_unpacked",
     "read_text",
     "whole_file",
     "write_bytes",
@@ -29,7 +31,7 @@ __all__ = [
 # What parsers raise on data that is not what it should be; RecursionError (deep nesting) is a RuntimeError.
 MALFORMED: tuple[type[Exception], ...] = (
     ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
-    ValueError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    ValueError, pickle.UnpicklingError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 # Text is parsed into objects many times its size: what is larger than this belongs into arrays (.npz).
 MAX_TEXT_BYTES = 2**30
@@ -157,6 +159,15 @@ def check_source(path: str | os.PathLike[str], what: str = "file", max_bytes: in
             "Graphs of that size are kept as .npz."
         )
     return source
+
+
+def check_unpacked(path: Path) -> None:
+    """Raise ValueError if an archive unpacks to more bytes than it has: those of NumPy and torch are not compressed."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    size = path.stat().st_size
+    if unpacked > size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes from {size:,}, and what this package reads is not compressed")
 
 
 def read_text(path: str | os.PathLike[str], what: str = "file") -> str:

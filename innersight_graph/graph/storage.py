@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from innersight_graph.errors import InputError
-from innersight_graph.files import MALFORMED, check_source, whole_file
+from innersight_graph.files import MALFORMED, check_source, check_unpacked, whole_file
 from innersight_graph.graph.schema import layers_from_json, layers_to_json
 
 if TYPE_CHECKING:
@@ -106,11 +105,7 @@ def read_npz(path: str | os.PathLike[str]) -> LayeredDiGraph:
 
 
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of a file, which may not unpack to more bytes than it has: ours are not compressed."""
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > path.stat().st_size:
-        raise ValueError(f"it unpacks to {unpacked:,} bytes from {path.stat().st_size:,}; graphs are not compressed")
+    check_unpacked(path)
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         return dict(file)
 

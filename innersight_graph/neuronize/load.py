@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import runpy
 import struct
+import zipfile
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from torch import nn
 
 from innersight_graph.errors import InputError
+from innersight_graph.files import MALFORMED, check_unpacked
 
 __all__ = ["load_model", "read_weights"]
 
@@ -53,7 +56,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
     InputError
         An unknown model, a file that is missing or not what it should be, weights that do not fit.
     """
-    home, separator, name = spec.rpartition(":")
+    home, separator, name = str(spec).rpartition(":")
     if not separator or not name or not home:
         raise InputError(f"The model {spec!r} is not understood. Write file.py:factory or torchvision:resnet18.")
     model = _from_torchvision(name) if home == "torchvision" else _from_file(Path(home), name)
@@ -105,20 +108,22 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         raise InputError(f"There is no file {str(path)!r}. Give the path of the weights.")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    import pickle
-
     try:
+        if zipfile.is_zipfile(path):
+            check_unpacked(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except MALFORMED as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{str(path)!r} could not be read as weights only ({str(error).splitlines()[0]}). Save "
-            f"model.state_dict() with torch.save, "
-            "or use a .safetensors file; whole pickled models are not loaded because they can run code."
+            f"{str(path)!r} could not be read as weights only ({reason}). Save model.state_dict() with torch.save, or use a "
+            ".safetensors file; whole pickled models are not loaded because they can run code."
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    if not isinstance(loaded, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
+    ):
         raise InputError(
             f"{str(path)!r} holds a {type(loaded).__name__}, not tensors by name. Save model.state_dict()."
         )
@@ -139,7 +144,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         header = json.loads(bytes(raw[8 : 8 + length]))
         base = 8 + length
         return {_plain(k): _tensor(raw, base, entry) for k, entry in header.items() if k != "__metadata__"}
-    except (struct.error, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except MALFORMED as error:
         raise InputError(
             f"{str(path)!r} is not a safetensors file, or it is cut off ({error}). Copy it again."
         ) from error
@@ -148,12 +153,14 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _tensor(raw: bytearray, base: int, entry: dict[str, Any]) -> torch.Tensor:
     start, stop = entry["data_offsets"]
     dtype = _DTYPES[entry["dtype"]]
+    shape = entry["shape"]
+    if any(type(n) is not int or n < 0 for n in (start, stop, *shape)) or prod(shape) * dtype.itemsize != stop - start:
+        raise ValueError(f"a tensor of shape {shape} lies between the bytes {start} and {stop}")
     if base + stop > len(raw):
         raise ValueError("a tensor ends after the file")
     if start == stop:
-        return torch.empty(entry["shape"], dtype=dtype)
-    count = (stop - start) // dtype.itemsize
-    return torch.frombuffer(raw, dtype=dtype, count=count, offset=base + start).reshape(entry["shape"]).clone()
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(raw, dtype=dtype, count=prod(shape), offset=base + start).reshape(shape).clone()
 
 
 def _put_weights(model: nn.Module, state: dict[str, torch.Tensor], spec: str, path: str | Path) -> None:
