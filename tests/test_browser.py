@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from browser_page import CHROMIUM, TWO_FRAMES, Watched, chromium, offline
-from page_samples import DIGITS, partitioned
+from page_samples import DIGITS, partitioned, reported
 
+from innersight_graph import figures
 from innersight_graph._html import to_html, to_pyvis
 from innersight_graph.partition import Partition
 
@@ -41,6 +42,20 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = Partition.from_labels(G, labels, method="shuffled")
     path = tmp_path_factory.mktemp("page") / "page.html"
     to_html(G, P, path, title="digits", alternatives={"shuffled": other})
+    return path
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a report: drops, tests, maps, activations, images, joint closings, findings."""
+    G, P = partitioned(DIGITS)
+    path = tmp_path_factory.mktemp("scored") / "page.html"
+    images = np.random.default_rng(0).random((60, 8, 8))
+    figure = figures.criterion_curves({"fc1": {1: 0.0, 2: 1.0}})
+    to_html(
+        G, P, path, reported(G, P), title="scored", images=(images, np.arange(60) % 10), figures={"A curve": figure},
+        alternatives={"other": reported(G, P, seed=1)}, sweep={0.25: P, 0.5: P}, findings=[("open", "Anything else.")],
+    )  # fmt: skip
     return path
 
 
@@ -306,6 +321,157 @@ def test_assistive_technology_has_names_and_a_table(page: Any) -> None:
             !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label'))).map(e => e.outerHTML)"""
     )
     assert unnamed == []
+
+
+# ---------------------------------------------------------------------- what was measured
+
+
+@pytest.fixture
+def report(watched: Watched, scored: Path) -> Any:
+    return watched.open(scored)
+
+
+def drops_of_the_table(page: Any) -> list[float]:
+    cells = page.locator("#communities tbody tr td:nth-child(4)").all_inner_texts()
+    return [float(text.replace("−", "-").replace("●", "").replace("–", "nan")) for text in cells]
+
+
+def test_the_table_lists_the_worst_drop_first(report: Any) -> None:
+    drops = drops_of_the_table(report)
+    assert np.isnan(drops[-1])
+    assert drops[:-1] == sorted(drops[:-1])
+    assert drops[0] == -90.0
+    first = report.locator("#communities tbody tr").first.inner_text()
+    assert "fc1/c0" in first
+    assert "digit 0" in first
+    assert "●" in first
+    assert report.locator("#communities .mark:has-text('●')").count() == 1
+
+
+def test_the_panel_says_what_a_community_does_and_how_sure_that_is(report: Any) -> None:
+    click_at(report, "L1n0")
+    text = report.inner_text("#facts")
+    assert "Closing it costs digit 0 90 points" in text
+    assert "a random group of its size costs its worst class 10" in text
+    assert "it may be named after this class" in text
+    assert "359 images (test); untouched accuracy 97 %" in text
+    assert report.locator("#facts rect.band").count() == 11
+    assert report.locator("#facts path.whisker").count() == 11
+    assert report.locator("#facts .map").count() >= 3
+    assert report.locator("#facts polygon.violin").count() == 10
+    assert "structure" in text.lower()
+    assert report.locator("#facts .neighbours .link").count() > 4
+
+
+def test_uncertain_communities_are_not_named(report: Any) -> None:
+    click_at(report, "L1n1")
+    assert "do not name it" in report.inner_text("#facts .says")
+    assert (
+        report.evaluate("InnerSight.facts.worst(InnerSight.scene(), InnerSight.scene().boxes[2], 'zero').certain")
+        is False
+    )
+
+
+def test_the_way_of_closing_changes_the_numbers(report: Any) -> None:
+    before = drops_of_the_table(report)
+    report.click("#closing-switch [data-closing='mean']")
+    after = drops_of_the_table(report)
+    assert after[0] == pytest.approx(0.2 * before[0], abs=0.06)
+    assert report.get_attribute("#closing-switch [data-closing='mean']", "aria-pressed") == "true"
+
+
+def test_a_class_lists_what_it_depends_on(report: Any) -> None:
+    click_at(report, "L4n0")
+    assert "digit 0" in report.inner_text("#facts h2")
+    assert report.locator("#facts .inline .link").first.inner_text() == "fc1/c0"
+
+
+def test_joint_closing_is_shown_where_it_was_computed(watched: Watched, scored: Path) -> None:
+    page = watched.open(scored, "#L1c0+L1c1")
+    assert "closed together" in page.inner_text("#facts").lower()
+    assert "−50.0" in page.inner_text("#facts")
+    page = watched.open(scored, "#L1c0+L1c2")
+    assert "was not computed" in page.inner_text("#facts")
+
+
+def test_colour_can_mean_the_drop_or_the_class(report: Any) -> None:
+    colours = "() => InnerSight.paint.nodes(InnerSight.scene(), InnerSight.state, null).map(node => node.color.background).join()"
+    seen = {report.evaluate(colours)}
+    for meaning in ("drop", "class"):
+        report.select_option("#colour", meaning)
+        seen.add(report.evaluate(colours))
+    assert len(seen) == 3
+
+
+def test_scale_of_maps_can_be_shared_or_own(report: Any) -> None:
+    click_at(report, "L1n3")
+    picture = report.locator("#facts .map").first
+    shared = picture.screenshot()
+    report.click("#facts .link:has-text('own scale')")
+    assert report.locator("#facts .map").first.screenshot() != shared
+
+
+def test_the_other_tabs_hold_scores_curves_findings_and_figures(report: Any) -> None:
+    report.click("#tab-compare")
+    assert "structure" in report.inner_text("#compare")
+    report.click("#tab-search")
+    assert "Density sweep" in report.inner_text("#search")
+    report.click("#tab-findings")
+    text = report.inner_text("#findings")
+    assert text.index("Something was found.") < text.index("Something was not.") < text.index("Anything else.")
+    assert "A warning." in text
+    report.click("#findings .chip >> nth=0")
+    assert fragment(report) == "#L1c0"
+    report.click("#tab-figures")
+    assert report.evaluate("document.querySelector('#figures img').naturalWidth") > 100
+
+
+# ---------------------------------------------------------------------- hostile names
+
+
+EVIL = [
+    "<img src=x onerror=window.hacked=1>",
+    "</script><script>window.hacked=1</script>",
+    "javascript:window.hacked=1//href",
+    "\u202etxet\u2066<b>",
+    "y" * 10_000,
+]
+
+
+@pytest.mark.parametrize("text", EVIL, ids=range(len(EVIL)))
+def test_hostile_names_run_nothing_anywhere(watched: Watched, tmp_path: Path, text: str) -> None:
+    sizes = {text: 4, text + "2": 6, text + "3": 2}
+    G, P = partitioned(sizes, blocks=2)
+    labels = {text + "2": [0, 1, 0, 1, 0, 1]}
+    P = Partition.from_labels(G, labels, method=text)
+    classes = [text, text + "b"]
+    path = tmp_path / "evil.html"
+    to_html(
+        G, P, path, reported(G, P, classes=classes, findings=[text]), title=text, label=text, class_names=classes,
+        alternatives={text: reported(G, P, classes=classes)}, findings=[("yes", text)], images=(np.zeros((60, 4, 4)), np.arange(60) % 2),
+        figures={text: figures.criterion_curves({text: {1: 0.0}})}, sweep={0.5: P},
+    )  # fmt: skip
+    page = watched.open(path)
+    shown_text = text[:40]
+    assert shown_text in page.inner_text("h1") or shown_text in page.evaluate(
+        "document.querySelector('h1').textContent"
+    )
+    for node in ("L1n0", "L1n0", "L2n0"):
+        click_at(page, node)
+    page.fill("#find", text[:20])
+    page.keyboard.press("Enter")
+    for tab in ("compare", "search", "findings", "figures", "graph"):
+        page.click(f"#tab-{tab}")
+        page.wait_for_timeout(20)
+    page.click("summary")
+    with page.expect_download():
+        page.click("#svg")
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("document.querySelectorAll('body img').length") == 1
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+
+
+# ---------------------------------------------------------------------- paper, phones, policy
 
 
 def test_print_shows_panel_and_picture_without_tools(page: Any) -> None:
