@@ -116,17 +116,20 @@ class Outcome:
     def paired(self, scores: Scores) -> Paired:
         """Test each drop on the same samples: exact McNemar for right and wrong, a paired t-test otherwise."""
         change = scores.each[None, :] - self.each
-        if scores.metric.binary:
-            lost, gained = (change > 0).astype(float), (change < 0).astype(float)
-            by_class = [_class_sums(table, scores) for table in (lost, gained)]
-            overall = [lost.sum(1), gained.sum(1)]
-            return Paired(
-                paired_difference_interval(*overall, scores.n), mcnemar(*overall).pvalue,
-                paired_difference_interval(*by_class, scores.class_counts), mcnemar(*by_class).pvalue,
-            )  # fmt: skip
-        interval, pvalue = _paired_t(change)
-        empty = np.zeros((len(change), 0))
-        return Paired(interval, pvalue, np.zeros((len(change), 0, 2)), empty)
+        if not scores.metric.binary:
+            interval, pvalue = _paired_t(change)
+            return Paired(interval, pvalue, np.zeros((len(change), 0, 2)), np.zeros((len(change), 0)))
+        lost, gained = (change > 0).astype(np.float64), (change < 0).astype(np.float64)
+        by_class = [_class_sums(table, scores) for table in (lost, gained)]
+        results = [
+            paired_difference_interval(lost.sum(1), gained.sum(1), scores.n),
+            mcnemar(lost.sum(1), gained.sum(1)).pvalue,
+            paired_difference_interval(by_class[0], by_class[1], scores.class_counts),
+            mcnemar(by_class[0], by_class[1]).pvalue,
+        ]
+        for result in results:
+            result[np.isnan(self.drop)] = np.nan
+        return Paired(*results)
 
 
 class ClosingRun:
@@ -178,12 +181,20 @@ class ClosingRun:
         each = np.full((m, self.scores.n), np.nan)
         extra = {key: np.zeros(m) for key in (("loss", "logit_shift", "kl") if outputs else ())}
         for groups in members.layers:
+            if not self.can_close(groups.layer, value):
+                continue
             table = torch.from_numpy(groups.one_hot())
             own, more = self.close(groups.layer, table, value, outputs=outputs)
             each[groups.communities] = own
             for key, values in more.items():
                 extra[key][groups.communities] = values
         return self.outcome(each, {key: v for key, v in extra.items() if v.any() or key == "logit_shift"})
+
+    def can_close(self, layer: str, value: Any) -> bool:
+        """Whether the layer's neurons can be made to put out this value: input neurons and hidden projections may not."""
+        if layer not in self._closer.sites:
+            return False
+        return layer not in self._closer.by_weights or (not isinstance(value, str) and value == 0)
 
     def outcome(self, each: FloatArray, extra: Mapping[str, FloatArray] | None = None) -> Outcome:
         """Wrap per-sample scores (m, n)."""
@@ -221,6 +232,8 @@ class ClosingRun:
         """Measure drops of random partitions: ``(draws, k, 1 + C)``, overall then per class; fewer draws past the deadline."""
         k = len(groups.sizes)
         drops = np.zeros((len(labels), k, 1 + self.scores.n_classes))
+        if not self.can_close(groups.layer, value):
+            return np.full_like(drops, np.nan)
         done, step = 0, 8
         while done < len(labels) and (done < 19 or time.process_time() < deadline):
             part = labels[done : done + step]
@@ -258,7 +271,8 @@ class ClosingRun:
             position += batch.size
 
     def _run_clean(self) -> None:
-        outputs, totals = [], {}
+        outputs: list[torch.Tensor] = []
+        totals: dict[str, torch.Tensor | float] = {}
         for batch in self._batches:
             result, sums = self._closer.clean(batch)
             if not outputs:
@@ -324,11 +338,11 @@ def _class_sums(table: FloatArray, scores: Scores) -> FloatArray:
     """Sum over the samples of each class, (m, C)."""
     if scores.classes is None:
         return np.zeros((len(table), 0))
-    sums: FloatArray = table @ (scores.classes[:, None] == np.arange(scores.n_classes)[None, :]).astype(np.float64)
-    return sums
+    member = (scores.classes[:, None] == np.arange(scores.n_classes)[None, :]).astype(np.float64)
+    return np.asarray(table @ member, dtype=np.float64)
 
 
-def _ratio(sums: FloatArray, counts: NDArray[Any]) -> FloatArray:
+def _ratio(sums: NDArray[Any], counts: NDArray[Any]) -> FloatArray:
     return np.divide(sums, counts, out=np.zeros(np.broadcast_shapes(sums.shape, counts.shape)), where=counts > 0)
 
 

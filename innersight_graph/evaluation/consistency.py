@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from innersight_graph.evaluation.members import LayerGroups, Members, layer_mean, null_of_layers
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.layered import LayeredDiGraph
-from innersight_graph.probe.tables import activations
+from innersight_graph.probe.tables import measured
 
 __all__ = ["Consistency"]
 
@@ -89,8 +89,12 @@ class Consistency:
         known = self._deviations.setdefault(G, {})
         missing = [layer for layer in layers if layer not in known]
         if missing:
-            for layer, table in activations(self.model, self.data, G, layers=missing).items():
-                wide = table.astype(np.float64)
+            tables = measured(self.model, self.data, G, missing)
+            for layer in missing:
+                # A layer without a tensor of its own scores nan.
+                wide = (
+                    tables[layer].astype(np.float64) if layer in tables else np.full((G.layer(layer).width, 1), np.nan)
+                )
                 known[layer] = wide - wide.mean(axis=1, keepdims=True)
         return {layer: known[layer] for layer in layers}
 

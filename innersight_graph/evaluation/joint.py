@@ -35,6 +35,8 @@ def joint_closings(
     """
     results = []
     for groups in members.layers:
+        if not run.can_close(groups.layer, value):
+            continue
         one_hot = groups.one_hot()
         single = _drops(run, groups.layer, one_hot, value)[0]
         for subsets, found in _subsets(run, groups, one_hot, value, min(size, len(one_hot)), seed):

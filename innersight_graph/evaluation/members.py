@@ -194,6 +194,6 @@ def against_draws(
 
 
 def layer_mean(members: Members, per_layer: Mapping[str, float]) -> float:
-    """Plain mean over the partitioned layers, nan if there is none."""
-    values = [per_layer[g.layer] for g in members.layers if g.layer in per_layer]
+    """Plain mean over the partitioned layers that could be measured, nan if there is none."""
+    values = [per_layer[g.layer] for g in members.layers if g.layer in per_layer and np.isfinite(per_layer[g.layer])]
     return float(np.mean(values)) if values else float("nan")

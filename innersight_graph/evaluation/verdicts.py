@@ -40,8 +40,8 @@ def class_verdicts(
     return {
         "specificity": first.class_drop.var(axis=1),
         "class_index": _class_index(first.class_drop),
-        "most_hurt": hurt,
-        "most_hurt/mean": hurt_mean,
+        "most_hurt": np.where(np.isnan(zero.drop), -1, hurt),
+        "most_hurt/mean": np.where(np.isnan(mean.drop), -1, hurt_mean),
         "agreement": agreement,
         "sign_flip": flip,
         "supported": supported,

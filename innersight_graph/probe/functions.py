@@ -72,16 +72,25 @@ def locate_points(model: nn.Module, batch: Batch, sites: Mapping[str, Site]) -> 
     sought = {name: site for name, site in sites.items() if site.point is not None}
     if not sought:
         return dict(sites)
-    operators = {(site.point.operator, site.point.occurrence) for site in sought.values() if site.point is not None}
-    ledger = _Ledger(operators)
+    # The trace ran one sample, and which operators a function is made of can depend on the number of samples.
+    for part in ([batch.rows(slice(0, 1))] if batch.size > 1 else []) + [batch]:
+        try:
+            return dict(sites) | _located(model, part, sought)
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            continue
+    return dict(sites)
+
+
+def _located(model: nn.Module, batch: Batch, sought: Mapping[str, Site]) -> dict[str, Site]:
+    ledger = _Ledger((site.point.operator, site.point.occurrence) for site in sought.values() if site.point is not None)
     modules = named_modules(model)
-    at_module: dict[str, int] = {}
+    at_module: dict[str, torch.Tensor] = {}
     counts: Counter[str] = Counter()
 
     def note(name: str, site: Site) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if site.call is None or counts[name] == site.call:
-                at_module[name] = first_tensor(output, site).data_ptr()
+                at_module[name] = first_tensor(output, site)
             counts[name] += 1
 
         return hook
@@ -89,15 +98,15 @@ def locate_points(model: nn.Module, batch: Batch, sites: Mapping[str, Site]) -> 
     hooks = [(modules[site.module], note(name, site)) for name, site in sought.items() if site.module]
     with torch.no_grad(), hooked(hooks), _Functions(ledger), ledger:
         model(*batch.args, **batch.kwargs)
-    found = dict(sites)
+    found = {}
     for name, site in sought.items():
         assert site.point is not None
         operator = (site.point.operator, site.point.occurrence)
-        tensor = ledger.tensors.get(operator)
-        if tensor is None or at_module.get(name) == tensor.data_ptr():
-            continue
+        tensor, read = ledger.tensors.get(operator), at_module.get(name)
         function = ledger.functions.get(operator)
-        if function is not None:
+        if tensor is None or function is None or (read is not None and read.data_ptr() == tensor.data_ptr()):
+            continue
+        if site.width in tensor.shape and (read is None or read.numel() == tensor.numel()):
             found[name] = replace(site, function=function)
     return found
 

@@ -15,7 +15,7 @@ from innersight_graph.probe.batches import Batch, Output, select_output
 from innersight_graph.probe.capturing import forward, recorded
 from innersight_graph.probe.closing import Closed, closed_parameters, closing
 from innersight_graph.probe.functions import locate_points
-from innersight_graph.probe.session import hooked
+from innersight_graph.probe.session import hooked, math_attention
 from innersight_graph.probe.sites import Site
 
 __all__ = ["GroupCloser"]
@@ -53,7 +53,7 @@ class GroupCloser:
     output: Output = None
     max_memory: int = 2**28
     methods: dict[str, str] = field(default_factory=dict)
-    _by_weights: set[str] = field(default_factory=set)
+    by_weights: set[str] = field(default_factory=set)
     _sample_bytes: int = 0
 
     def clean(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -63,7 +63,7 @@ class GroupCloser:
         """
         if not self._sample_bytes:
             self._measure(batch)
-        read = {name: site for name, site in self.sites.items() if name not in self._by_weights}
+        read = {name: site for name, site in self.sites.items() if name not in self.by_weights}
         with torch.no_grad(), recorded(self.model, read, detach=True, located=True) as store:
             result = forward(self.model, batch, self.output)
         return result, {name: store[name].double().mean(2).sum(0) for name in read}
@@ -113,7 +113,7 @@ class GroupCloser:
             "out of place": lambda: self._out_of_place(batch, groups, value),
             "one by one": lambda: self._one_by_one(batch, groups, value),
         }
-        how = "weights" if self._by_weights & set(groups) else "hook"
+        how = "weights" if self.by_weights & set(groups) else "hook"
         known = self.methods.get(name)
         order = list(attempts)
         if known is not None:
@@ -136,8 +136,8 @@ class GroupCloser:
 
         def one(*tables: torch.Tensor) -> torch.Tensor:
             plans = [Closed(self.sites[n], t, self._value_for(value, n)) for n, t in zip(names, tables, strict=True)]
-            by_weights = [plan for plan in plans if plan.site.layer in self._by_weights]
-            hooks = [plan for plan in plans if plan.site.layer not in self._by_weights]
+            by_weights = [plan for plan in plans if plan.site.layer in self.by_weights]
+            hooks = [plan for plan in plans if plan.site.layer not in self.by_weights]
             changed = {
                 key: tensor for plan in by_weights for key, tensor in closed_parameters(self.model, plan).items()
             }
@@ -145,7 +145,8 @@ class GroupCloser:
                 result = torch.func.functional_call(self.model, changed, batch.args, batch.kwargs)
             return select_output(result, self.output)
 
-        with torch.no_grad():
+        # Only the plain attention kernel can be batched over groups.
+        with torch.no_grad(), math_attention():
             result: torch.Tensor = torch.vmap(one, randomness="same")(
                 *(groups[n].to(self._device(batch)) for n in names)
             )
@@ -166,7 +167,7 @@ class GroupCloser:
         with torch.no_grad():
             for row in range(len(next(iter(groups.values())))):
                 plans = [Closed(self.sites[n], t[row], self._value_for(value, n)) for n, t in groups.items()]
-                with closing(self.model, plans, by_weights=self._by_weights, located=True):
+                with closing(self.model, plans, by_weights=self.by_weights, located=True):
                     results.append(forward(self.model, batch, self.output))
         return torch.stack(results)
 
@@ -201,7 +202,7 @@ class GroupCloser:
         with torch.no_grad(), recorded(self.model, self.sites, detach=True, located=True) as store:
             with hooked([(module, note) for module in self.model.modules()]):
                 forward(self.model, probe, self.output)
-            self._by_weights = {name for name, calls in store.calls.items() if not calls}
+            self.by_weights = {name for name, calls in store.calls.items() if not calls}
         self._sample_bytes = max(1, -(-widest[0] // probe.size))
 
 
@@ -209,10 +210,10 @@ class _OutOfPlace(TorchFunctionMode):
     """Turns ``x += y`` into ``x = x + y``: a batched y cannot be written into an unbatched x."""
 
     _INSTEAD: ClassVar[dict[Any, Any]] = {
-        torch.Tensor.__iadd__: torch.add,
-        torch.Tensor.__isub__: torch.sub,
-        torch.Tensor.__imul__: torch.mul,
-        torch.Tensor.__itruediv__: torch.div,
+        torch.Tensor.add_: torch.add,
+        torch.Tensor.sub_: torch.sub,
+        torch.Tensor.mul_: torch.mul,
+        torch.Tensor.div_: torch.div,
     }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

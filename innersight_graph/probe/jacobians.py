@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from innersight_graph.errors import InputError
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.probe.batches import Batch, Batches
 from innersight_graph.probe.capturing import eager, forward, recorded
-from innersight_graph.probe.session import hooked, undisturbed
+from innersight_graph.probe.functions import locate_points
+from innersight_graph.probe.session import hooked, math_attention, undisturbed
 from innersight_graph.probe.sites import Site, find_sites
 
 __all__ = ["SensitivityGram", "sensitivity_grams"]
@@ -81,17 +83,30 @@ def sensitivity_grams(
     with undisturbed(model) as inner, eager(model):
         for parameter in inner.parameters():
             parameter.requires_grad_(False)
-        sites = find_sites(inner, G, names)
         batches = list(Batches(data, inner))
+        sites = _readable(inner, batches[0], find_sites(inner, G, names))
         samples = sum(batch.size for batch in batches)
         exact = {
             name: method == "exact"
             or (method == "auto" and spatial == "mean" and G.layer(name).width * samples <= budget)
             for name in names
         }
-        grams = _exact(inner, batches, {n: sites[n] for n in names if exact[n]}, spatial, max_memory)
-        grams |= _sketch(inner, batches, {n: sites[n] for n in names if not exact[n]}, spatial, directions, seed)
-    return {name: grams[name] for name in names}
+        grams = _exact(inner, batches, {n: sites[n] for n in sites if exact[n]}, spatial, max_memory)
+        grams |= _sketch(inner, batches, {n: sites[n] for n in sites if not exact[n]}, spatial, directions, seed)
+    return {name: grams[name] if name in grams else _unread(G.layer(name).width) for name in names}
+
+
+def _readable(model: nn.Module, batch: Batch, sites: Mapping[str, Site]) -> dict[str, Site]:
+    """Settle the sites on one sample and leave out those without a tensor of their own."""
+    few = batch.rows(slice(0, 1))
+    settled = locate_points(model, few, sites)
+    with torch.no_grad(), recorded(model, settled, detach=True, located=True) as store:
+        forward(model, few)
+    return {name: site for name, site in settled.items() if store.calls[name]}
+
+
+def _unread(width: int) -> SensitivityGram:
+    return SensitivityGram(np.full((width, width), np.nan), "not readable", float("nan"))
 
 
 def _exact(
@@ -109,7 +124,10 @@ def _exact(
         for start in range(0, batch.size, rows):
             part = batch.rows(slice(start, start + rows))
             samples += part.size
-            with _differentiable_input(model, part) as (leaves, tracked), recorded(model, sites, detach=False) as store:
+            with (
+                _differentiable_input(model, part) as (leaves, tracked),
+                recorded(model, sites, detach=False, located=True) as store,
+            ):
                 forward(model, tracked)
                 for name in sites:
                     outputs = store[name]
@@ -171,9 +189,11 @@ def _sketch(
 def _along_direction(
     model: nn.Module, batch: Batch, sites: Mapping[str, Site], generator: torch.Generator
 ) -> dict[str, torch.Tensor]:
-    with forward_ad.dual_level(), _math_attention():
-        changed = _with_inputs(model, batch, lambda x: forward_ad.make_dual(x, _normal_like(x, generator)), lambda b: b)
-        with changed as (_, tracked), recorded(model, sites, detach=False) as store:
+    # Some derivative rules announce their own use of TorchScript.
+    with warnings.catch_warnings(), forward_ad.dual_level(), math_attention():
+        warnings.simplefilter("ignore", FutureWarning)
+        changed = _with_inputs(model, batch, lambda x: forward_ad.make_dual(x, _normal_like(x, generator)))
+        with changed as (_, tracked), recorded(model, sites, detach=False, located=True) as store:
             forward(model, tracked)
             tangents = {name: forward_ad.unpack_dual(store[name]) for name in sites}
             return {
@@ -198,8 +218,8 @@ def _by_difference(
                 directions.append(v)
             return x + sign * step * v
 
-        with torch.no_grad(), _with_inputs(model, batch, move, lambda b: b) as (_, tracked):
-            with recorded(model, sites, detach=True) as store:
+        with torch.no_grad(), _with_inputs(model, batch, move) as (_, tracked):
+            with recorded(model, sites, detach=True, located=True) as store:
                 forward(model, tracked)
                 return {name: store[name] for name in sites}
 
@@ -222,12 +242,12 @@ def _differentiable_input(model: nn.Module, batch: Batch) -> Iterator[tuple[list
             # A model may write into its input, which a leaf forbids.
             return leaf.clone()
 
-        with _with_inputs(model, batch, lead, lambda b: b) as (_, tracked):
+        with _with_inputs(model, batch, lead) as (_, tracked):
             yield leaves, tracked
 
 
 @contextmanager
-def _with_inputs(model: nn.Module, batch: Batch, change: Any, _finish: Any) -> Iterator[tuple[None, Batch]]:
+def _with_inputs(model: nn.Module, batch: Batch, change: Any) -> Iterator[tuple[None, Batch]]:
     """Change every floating input, or, where there is none, the output of every embedding."""
     args, kwargs = batch.args, batch.kwargs
     floating = [
@@ -262,11 +282,3 @@ def _input_size(model: nn.Module, batch: Batch) -> int:
     floating = sum(x.numel() for x in leaves if x.is_floating_point())
     width = max((m.embedding_dim for m in model.modules() if isinstance(m, nn.Embedding)), default=1)
     return (floating or sum(x.numel() for x in leaves) * width) // max(1, batch.size)
-
-
-@contextmanager
-def _math_attention() -> Iterator[None]:
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    with sdpa_kernel(SDPBackend.MATH):
-        yield

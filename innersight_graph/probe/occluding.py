@@ -145,6 +145,14 @@ def occlusion_maps(
         rooted = {
             name: torch.zeros(len(table), len(positions), dtype=torch.float64) for name, table in (groups or {}).items()
         }
+        with recorded(inner, sites, detach=True, located=True) as store:
+            forward(inner, few)
+        for name in [name for name, calls in store.calls.items() if not calls]:
+            # No tensor of its own in the forward pass: nothing can be measured.
+            squared[name][:] = torch.nan
+            if name in rooted:
+                rooted[name][:] = torch.nan
+            del sites[name]
         for batch in batches:
             _add_batch(inner, batch, sites, canvas, positions, window, fill, squared, rooted, groups or {}, max_memory)
         n = sum(batch.size for batch in batches)
@@ -171,8 +179,8 @@ def _add_batch(
 ) -> None:
     with recorded(model, sites, detach=True, located=True) as clean:
         forward(model, batch)
-    calls = {name: len(clean.calls[name]) for name in sites}
-    before = {name: clean[name] for name in sites}
+    calls = {name: len(found) for name, found in clean.calls.items() if found}
+    before = {name: clean[name] for name in calls}
     own = _tensors(batch)[0]
     sample_bytes = (sum(b.numel() for b in before.values()) + own.numel()) * own.element_size() // batch.size
     budget = max_memory // 4
@@ -189,7 +197,7 @@ def _add_batch(
             covered = _covered(part, hidden, fill)
             with recorded(model, sites, detach=True, located=True, enough=calls) as store:
                 forward_until(model, covered)
-            for name in sites:
+            for name in before:
                 old = before[name][start : start + rows]
                 new = store[name].reshape(len(hidden), *old.shape)
                 change = ((new - old).double() ** 2).mean(3)

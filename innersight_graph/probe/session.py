@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["hooked", "undisturbed", "unwrap"]
+__all__ = ["hooked", "math_attention", "undisturbed", "unwrap"]
 
 Hook = Callable[..., Any]
 _WRAPPERS = ("_orig_mod", "module")  # what torch.compile and the data-parallel wrappers call the model inside
@@ -110,3 +110,12 @@ def _version(tensor: torch.Tensor) -> int | None:
 
 def _cuda_devices(model: nn.Module) -> set[torch.device]:
     return {p.device for p in model.parameters() if p.device.type == "cuda"}
+
+
+@contextmanager
+def math_attention() -> Iterator[None]:
+    """While this lasts, attention is computed by plain operations, which forward derivatives and vmap know."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH):
+        yield

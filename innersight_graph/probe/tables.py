@@ -12,12 +12,13 @@ from torch import nn
 
 from innersight_graph.errors import UnsupportedLayerError
 from innersight_graph.graph.interchange import as_layered
+from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.probe.batches import Batches
 from innersight_graph.probe.capturing import eager, forward, recorded
 from innersight_graph.probe.session import undisturbed
 from innersight_graph.probe.sites import find_sites
 
-__all__ = ["activations"]
+__all__ = ["activations", "measured"]
 
 
 def activations(
@@ -47,7 +48,7 @@ def activations(
     InputError
         Empty, non-finite or unfitting data.
     UnsupportedLayerError
-        A layer whose module is never called.
+        A layer asked for by name whose neurons cannot be read; without ``layers`` such layers are left out.
 
     Notes
     -----
@@ -55,20 +56,29 @@ def activations(
     """
     G = as_layered(G)
     names = tuple(G.hidden_layers) if layers is None else tuple(layers)
+    tables = measured(model, data, G, names, at=at)
+    unread = [name for name in names if name not in tables]
+    if unread and layers is not None:
+        raise UnsupportedLayerError(
+            f"The neurons of {', '.join(unread)} have no tensor of their own in the forward pass (their weights are "
+            f"used inside a larger "
+            "function), so they cannot be read; leave these layers out with layers=."
+        )
+    return tables
+
+
+def measured(
+    model: nn.Module, data: Any, G: LayeredDiGraph, names: Iterable[str], *, at: str = "closing"
+) -> dict[str, NDArray[np.float32]]:
+    """Measure as `activations` does, leaving out the layers that cannot be read."""
     tables: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     with undisturbed(model) as inner, eager(model), torch.no_grad():
-        sites = find_sites(inner, G, names, at=at)
-        batches = Batches(data, inner)
+        sites = find_sites(inner, G, tables, at=at)
         with recorded(inner, sites, detach=True) as store:
-            for batch in batches:
+            for batch in Batches(data, inner):
                 store.clear()
                 forward(inner, batch)
-                for name in names:
-                    if not store.calls[name]:
-                        raise UnsupportedLayerError(
-                            f"Module {sites[name].module!r} of layer {name!r} is never called by the model, so its "
-                            f"neurons cannot be "
-                            "read; leave this layer out with layers=."
-                        )
-                    tables[name].append(store[name].float().mean(2).cpu().numpy())
-    return {name: np.ascontiguousarray(np.concatenate(parts).T) for name, parts in tables.items()}
+                for name, calls in store.calls.items():
+                    if calls:
+                        tables[name].append(calls[-1].float().mean(2).cpu().numpy())
+    return {name: np.ascontiguousarray(np.concatenate(parts).T) for name, parts in tables.items() if parts}

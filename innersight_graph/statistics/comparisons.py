@@ -160,10 +160,11 @@ def mcnemar(lost: ArrayLike, gained: ArrayLike) -> McNemar:
     down, up = np.broadcast_arrays(np.asarray(lost), np.asarray(gained))
     if (down < 0).any() or (up < 0).any():
         raise InputError("mcnemar got a negative count; pass numbers of samples lost and gained, both 0 or more.")
+    down, up = down.astype(np.int64), up.astype(np.int64)
     n = down + up
     # For a fair coin both tails are equal, so the two-sided exact p-value is twice the smaller one.
     pvalue = np.minimum(1.0, 2 * special.bdtr(np.minimum(down, up), n, 0.5))
-    return McNemar(down.astype(np.intp), up.astype(np.intp), np.where(n == 0, 1.0, pvalue))
+    return McNemar(down, up, np.where(n == 0, 1.0, pvalue))
 
 
 def auc(positive: ArrayLike, negative: ArrayLike, *, confidence: float = 0.95) -> AUC:
