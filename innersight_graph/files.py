@@ -167,7 +167,9 @@ def check_unpacked(path: Path) -> None:
         unpacked = sum(member.file_size for member in archive.infolist())
     size = path.stat().st_size
     if unpacked > size:
-        raise ValueError(f"it unpacks to {unpacked:,} bytes from {size:,}, and what this package reads is not compressed")
+        raise ValueError(
+            f"it unpacks to {unpacked:,} bytes from {size:,}, and what this package reads is not compressed"
+        )
 
 
 def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
