@@ -12,8 +12,11 @@ from innersight_graph.engines.table import Problem
 
 __all__ = ["adjusted_rand", "exact_icl", "predictive_weights", "stability"]
 
-#: Pseudo-observations of the column-mean prior used by ICL, by held-out rows and by leave-one-out moves.
+#: Pseudo-observations of the column-mean prior used by held-out rows and by leave-one-out moves.
 STRENGTH = 2.0
+#: ICL averages over these. Infinity stands for "every community is like the whole layer", which costs one community nothing:
+#: under any finite strength alone, single neurons (who learn no probabilities) would beat one community on pure noise.
+STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, np.inf)
 
 
 def live_counts(
@@ -31,21 +34,21 @@ def live_counts(
     return ones, observed, sizes
 
 
-def exact_icl(problem: Problem, labels: NDArray[np.integer], *, strength: float = STRENGTH) -> float:
+def exact_icl(problem: Problem, labels: NDArray[np.integer], *, strength: float | None = None) -> float:
     """Exact integrated complete-data likelihood of a grouping, in nats; larger is better.
 
     Parameters
     ----------
     problem : Problem
     labels : ndarray of int, shape (n_rows,)
-    strength : float
+    strength : float, optional
         Pseudo-observations of the prior, which lies at the column means (BIC and flat priors fail when columns outnumber
-        rows). Community sizes have a uniform prior.
+        rows). None averages the evidence over `STRENGTHS`, each as likely as the others. Community sizes have a uniform prior.
 
     Notes
     -----
     ln p(X, z) with all parameters integrated out (Biernacki, Celeux and Govaert 2010, doi:10.1016/j.jspi.2010.03.042).
-    Cost: three log-gammas for each community and distinct column.
+    Cost: three log-gammas for each strength, community and distinct column.
 
     Examples
     --------
@@ -56,13 +59,16 @@ def exact_icl(problem: Problem, labels: NDArray[np.integer], *, strength: float 
     >>> exact_icl(problem, np.array([0] * 4 + [1] * 4)) > exact_icl(problem, np.zeros(8, dtype=int))
     True
     """
-    from scipy.special import gammaln
+    from scipy.special import gammaln, logsumexp
 
     values, compact = np.unique(labels, return_inverse=True)
     k = len(values)
     ones, observed, sizes = live_counts(problem, compact, k)
     grouping = gammaln(k) - gammaln(len(labels) + k) + gammaln(sizes + 1.0).sum()
-    return float(grouping + _EVIDENCE[problem.likelihood](problem, ones, observed, sizes, strength))
+    evidence = _EVIDENCE[problem.likelihood]
+    strengths = STRENGTHS if strength is None else (strength,)
+    each = [evidence(problem, ones, observed, sizes, value) for value in strengths]
+    return float(grouping + logsumexp(each) - np.log(len(each)))
 
 
 def _bernoulli_evidence(
@@ -76,12 +82,14 @@ def _bernoulli_evidence(
 
     table = problem.table
     column_ones, column_seen = ones.sum(axis=0), np.maximum(observed.sum(axis=0), 1.0)
-    a = strength * column_ones / column_seen
-    b = strength - a
+    mean = column_ones / column_seen
     # Without information (possible where columns were not merged) a column's evidence is 0 in every grouping.
-    used = (a > 0) & (b > 0)
-    a, b, weight = a[used], b[used], table.multiplicity[used]
+    used = (mean > 0) & (mean < 1)
+    mean, weight = mean[used], table.multiplicity[used]
     ones, observed = ones[:, used], observed[:, used]
+    if np.isinf(strength):
+        return float(((ones * np.log(mean) + (observed - ones) * np.log1p(-mean)) * weight).sum())
+    a, b = strength * mean, strength * (1.0 - mean)
     constant = gammaln(strength) - gammaln(a) - gammaln(b)
     if table.observed_bits is None:
         volume = gammaln(strength + sizes)[:, None]
