@@ -8,6 +8,7 @@ cluster and, if that does not tell, by what the communities gain.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,18 +48,36 @@ def alignment_test(
     if turn is None or rotations < 1 or size < 2:
         return None
     strongest = max(search.directions, key=lambda d: float(d.values[: size - 1].sum()))
-    observed = _tightness(strongest, size, seed)
-    copies = [turn(rng) for _ in range(rotations)]
-    tight = [
-        _tightness(one_direction([score_residuals(W) for W in copy], strongest.name, size), size, seed) for copy in copies
-    ]
-    p = _rank(np.array([observed, *tight]))
+    copies: list[list[Floats]] = []
+
+    def copy(i: int) -> list[Floats]:
+        while len(copies) <= i:
+            copies.append(turn(rng))
+        return copies[i]
+
+    def tightness(i: int) -> float:
+        return _tightness(one_direction([score_residuals(W) for W in copy(i)], strongest.name, size), size, seed)
+
+    def loss(i: int) -> float:
+        # A rotated copy has been scaled once more than the layer itself; the margin keeps that from deciding.
+        return -_MARGIN * _gain(scored_profile(copy(i)), search, size, seed)
+
+    p = _p_value(_tightness(strongest, size, seed), tightness, rotations, alpha / 2)
     if p <= alpha / 2:
         return Alignment(p, None, rotations)
     own = search.fits(size)[0].bound - search.one.bound
-    # A rotated copy has been scaled once more than the layer itself; the margin keeps that from deciding.
-    gains = [-own, *(-_MARGIN * _gain(scored_profile(copy), search, size, seed) for copy in copies)]
-    return Alignment(p, _rank(np.array(gains)), rotations)
+    return Alignment(p, _p_value(-own, loss, rotations, alpha / 2), rotations)
+
+
+def _p_value(observed: float, copy: Callable[[int], float], rotations: int, level: float) -> float:
+    """Rank of a small observed value among copies, drawn only until it can no longer reach the level."""
+    spare = int(level * (rotations + 1) + 1e-9) - 1
+    below = 0
+    for drawn in range(1, rotations + 1):
+        below += copy(drawn - 1) <= observed
+        if below > spare:
+            return (1 + below) / (1 + drawn)
+    return (1 + below) / (1 + rotations)
 
 
 def _tightness(direction: Direction, size: int, seed: np.random.SeedSequence) -> float:
@@ -71,9 +90,3 @@ def _tightness(direction: Direction, size: int, seed: np.random.SeedSequence) ->
 def _gain(profile: Profile, search: Search, size: int, seed: np.random.SeedSequence) -> float:
     copy = Search(profile, size, n_init=search.n_init, seed=seed)
     return copy.fits(size)[0].bound - copy.one.bound
-
-
-def _rank(values: Floats) -> float:
-    """Return the share of entries at or below the first."""
-    return float(np.mean(values <= values[0]))
-
