@@ -95,7 +95,7 @@ class Report:
         except ImportError as error:
             from innersight_graph.errors import MissingExtraError
 
-            raise MissingExtraError("pandas", "test", "Report.to_pandas()") from error
+            raise MissingExtraError("pandas", "pandas", "Report.to_pandas") from error
         return pd.DataFrame(self.table())
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
