@@ -141,7 +141,7 @@ def _two_sided(squares: Squares, widths: Mapping[str, int]) -> dict[str, Mask]:
 def _place_one_sided(squares: Squares, core: Squares, scale: Scales, live: Masks) -> None:
     """Give a neuron without a living input or output its layer's typical norm on the side it has.
 
-    It takes no part in the others' balance, so that its arbitrary scale cannot leak into their weights; and its own norm
+    It takes no part in the others' balance, so that its arbitrary scale cannot leak into their weights; its own norm
     counts only neighbours whose scale is settled, so that nothing arbitrary leaks into it.
     """
     typical = {name: _typical_norm(_norms(core, scale, name)[0], live[name]) for name in scale}

@@ -37,8 +37,10 @@ class BackendInterface:
     @staticmethod
     def can_run(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool | str:
         """Return True, or why this call cannot run here."""
-        if name == "is_negatively_weighted" and (len(args) > 1 or kwargs.get("edge") is not None):
+        if name == "is_negatively_weighted" and (args[1] if len(args) > 1 else kwargs.get("edge")) is not None:
             return "one edge is looked up faster in the graph itself"
+        if name.endswith("reciprocity") and (not args[0].is_directed() or args[0].is_multigraph()):
+            return "reciprocity is that of a directed graph without parallel edges"
         if name == "to_numpy_array":
             return _plain_numbers(*args, **kwargs)
         return True

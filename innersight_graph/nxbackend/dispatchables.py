@@ -43,7 +43,8 @@ def _detector(method: str) -> Callable[..., Any]:
     communities.__defaults__ = detect.__defaults__
     communities.__kwdefaults__ = {k: v for k, v in (detect.__kwdefaults__ or {}).items() if k != "backend"}
     communities.__name__ = communities.__qualname__ = f"innersight_{method}_communities"
-    communities.__module__ = __name__
+    # Where users import it from, which is also where pickle looks.
+    communities.__module__ = "innersight_graph.nxbackend"
     communities.__doc__ = _documentation(method, detect)
     found: Callable[..., Any] = communities
     return found

@@ -1,9 +1,9 @@
-"""A pytest plugin for NetworkX's own tests: every DiGraph an algorithm receives becomes a LayeredDiGraph.
+"""A pytest plugin for NetworkX's own tests: every DiGraph an algorithm receives becomes ours.
 
     NETWORKX_TEST_BACKEND=innersight_duck pytest -p duck --pyargs networkx.algorithms.dag
 
-NetworkX's algorithms run unchanged, on our lazy read-only adjacency. Functions that declare that they change their input
-get a plain copy, as a frozen graph could not serve them.
+NetworkX's algorithms run unchanged, on our lazy read-only adjacency. Functions that declare that they change their
+input get a plain copy, as a frozen graph could not serve them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from networkx.classes.tests.dispatch_interface import LoopbackBackendInterface
 from innersight_graph.graph.mirror import mirror
 
 NAME = "innersight_duck"
-# Tests of functions that change their input without declaring it to the dispatcher, so that no read-only graph can pass.
+# Tests of functions that change their input without telling the dispatcher, so that no read-only graph can pass.
 XFAILS: dict[str, str] = json.loads((Path(__file__).parent / "duck_xfails.json").read_text(encoding="utf-8"))
 conversions = 0
 
@@ -67,5 +67,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    if path := os.environ.get("INNERSIGHT_DUCK_COUNT"):
+    if path := os.environ.get("INNERSIGHT_COUNT"):
         Path(path).write_text(str(conversions), encoding="utf-8")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import networkx as nx
-import pytest
-from networkx.classes.tests.test_digraph import BaseAttrDiGraphTester, BaseDiGraphTester
+from networkx.classes.tests.test_digraph import BaseDiGraphTester
 
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.graph.mirror import mirror

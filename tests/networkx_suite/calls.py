@@ -1,0 +1,37 @@
+"""A pytest plugin that notes which functions of the backend NetworkX's tests reach, and counts those nobody reached."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from innersight_graph._nxinfo import FUNCTIONS
+from innersight_graph.nxbackend import BackendInterface
+
+reached: set[str] = set()
+
+
+def _noted(name: str, function: Callable[..., Any]) -> Any:
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        reached.add(name)
+        return function(*args, **options)
+
+    return staticmethod(call)
+
+
+for _name in FUNCTIONS:
+    setattr(BackendInterface, _name, _noted(_name, getattr(BackendInterface, _name)))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    missing = sorted(set(FUNCTIONS) - reached)
+    terminalreporter.write_line(f"functions not reached: {', '.join(missing) or 'none'}")
+
+
+def pytest_sessionfinish() -> None:
+    if path := os.environ.get("INNERSIGHT_COUNT"):
+        Path(path).write_text(str(len(set(FUNCTIONS) - reached)), encoding="utf-8")
