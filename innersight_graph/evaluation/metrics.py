@@ -119,7 +119,7 @@ def _one_score(outputs: torch.Tensor) -> bool:
 def _right_tokens(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     counted = targets >= 0
     right = (outputs.argmax(-1) == targets) & counted
-    return right.float().sum(-1) / counted.sum(-1).clamp(min=1)
+    return right.double().sum(-1) / counted.sum(-1).clamp(min=1)
 
 
 def _token_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
