@@ -16,63 +16,16 @@ from dataclasses import asdict, dataclass, field
 __all__ = ["LINEAR", "Closing", "Step", "Steps", "choose_step", "line_between"]
 
 # Maps of one neuron that are linear or affine: two units with nothing else between them are one linear map.
-LINEAR = frozenset(
-    [
-        "native_batch_norm",
-        "_native_batch_norm_legit_no_training",
-        "cudnn_batch_norm",
-        "batch_norm",
-        "clone",
-        "_to_copy",
-        "mul",
-        "div",
-        "add",
-        "sub",
-        "neg",
-        "native_dropout",
-        "dropout",
-        "alias",
-    ]
-)
+LINEAR = frozenset((
+    "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "batch_norm", "clone",
+    "_to_copy", "mul", "div", "add", "sub", "neg", "native_dropout", "dropout", "alias",
+))  # fmt: skip
 # f(0) = 0: a neuron that is zero before one of these is zero after it.
-KEEPS_ZERO = frozenset(
-    [
-        "relu",
-        "leaky_relu",
-        "elu",
-        "gelu",
-        "silu",
-        "mish",
-        "tanh",
-        "hardswish",
-        "hardtanh",
-        "softshrink",
-        "hardshrink",
-        "sin",
-        "asinh",
-        "atan",
-        "erf",
-        "sign",
-        "abs",
-        "neg",
-        "_prelu_kernel",
-        "prelu",
-        "rrelu",
-        "celu",
-        "selu",
-        "softsign",
-        "relu6",
-        "clone",
-        "_to_copy",
-        "detach",
-        "mul",
-        "div",
-        "dropout",
-        "alias",
-        "square",
-        "sqrt",
-    ]
-)
+KEEPS_ZERO = frozenset((
+    "relu", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh", "hardswish", "hardtanh", "softshrink",
+    "hardshrink", "sin", "asinh", "atan", "erf", "sign", "abs", "neg", "_prelu_kernel", "prelu", "rrelu", "celu",
+    "selu", "softsign", "relu6", "clone", "_to_copy", "detach", "mul", "div", "dropout", "alias", "square", "sqrt",
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +35,8 @@ class Closing:
     Attributes
     ----------
     module : str
-        Qualified name of the module whose output holds the neurons; ``""`` if no module's output does.
+        Qualified name of the module whose output holds the neurons; ``""`` if no module's output does, or, if `exact`,
+        the model itself.
     call : int
         Which call of that module within one forward pass, from 0 (a shared ReLU is called several times).
     path : tuple of int or str
@@ -107,6 +61,11 @@ class Closing:
         Neuron i of the layer is index ``weight_start + (rows[i] if rows else i)`` on that axis.
     bias : str
         Qualified name of the bias, ``""`` if none; numbered as the weight.
+    direct : bool
+        Whether the module's output is the closing point itself, so that it can be read there too; if only `exact`, a
+        functional activation follows, and the output is right for closing but not for reading.
+    operator_axis : int
+        The axis of the operator's result that numbers the neurons, -1 if none does.
     """
 
     module: str
@@ -121,6 +80,8 @@ class Closing:
     weight_axis: int
     weight_start: int
     bias: str
+    direct: bool = False
+    operator_axis: int = -1
 
     def __str__(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -202,8 +163,19 @@ def choose_step(steps: Steps, own: Iterable[int]) -> tuple[int, int | None, bool
     hooked = next((i for i in line if steps[i].seen), None)
     if hooked is None:
         return closing, None, False
-    between = _between(steps, hooked, closing)
-    return closing, hooked, all(steps[i].operator.removeprefix("aten::").rstrip("_") in KEEPS_ZERO for i in between)
+    return closing, hooked, closing in _zeros_from(steps, hooked, closing)
+
+
+def _zeros_from(steps: Steps, start: int, end: int) -> set[int]:
+    """Return the steps on the ways to `end` that are zero where step `start` is zero."""
+    zeros = {start}
+    for i in sorted(_between(steps, start, end)):
+        name = steps[i].operator.removeprefix("aten::").removesuffix("_")
+        known = [p in zeros for p in steps[i].parents]
+        of_several = len(known) > 1 and name in ("add", "sub")
+        if (name == "mul" and any(known)) or (all(known) and (of_several or name in KEEPS_ZERO)):
+            zeros.add(i)
+    return zeros
 
 
 def line_between(steps: Steps, start: int, end: int) -> list[Step]:

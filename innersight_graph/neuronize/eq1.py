@@ -55,8 +55,8 @@ def eq1_weights(
     Examples
     --------
     >>> p = torch.tensor([[[1.0, -2.0, 3.0, 0.5]]])
-    >>> eq1_weights(p, p).item(), eq1_weights(p, -p).item(), eq1_weights(p, p, reading="literal").item()
-    (1.0, -1.0, 0.0)
+    >>> round(eq1_weights(p, p).item(), 6), round(eq1_weights(p, -p).item(), 6)
+    (1.0, -1.0)
     """
     if reading not in READINGS:
         raise InputError(f"reading={reading!r} is unknown. Use one of {sorted(READINGS)}.")
@@ -141,5 +141,5 @@ def pool_to_grid(maps: torch.Tensor, grid: tuple[int, ...], target: tuple[int, .
         return maps
     pools = {1: torch.nn.functional.adaptive_avg_pool1d, 2: torch.nn.functional.adaptive_avg_pool2d}
     pool = pools.get(len(grid), torch.nn.functional.adaptive_avg_pool3d)
-    pooled: torch.Tensor = pool(maps.reshape(*maps.shape[:2], *grid), target)  # type: ignore[arg-type]
-    return pooled.flatten(2)
+    pooled: torch.Tensor = pool(maps.reshape(*maps.shape[:2], *grid), target).flatten(2)  # type: ignore[arg-type]
+    return pooled

@@ -115,7 +115,8 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     except MALFORMED as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{str(path)!r} could not be read as weights only ({reason}). Save model.state_dict() with torch.save, or use a "
+            f"{str(path)!r} could not be read as weights only ({reason}). Save model.state_dict() with torch.save, "
+            f"or use a "
             ".safetensors file; whole pickled models are not loaded because they can run code."
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):

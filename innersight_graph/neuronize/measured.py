@@ -17,7 +17,7 @@ from innersight_graph.neuronize.closing import Closing
 from innersight_graph.neuronize.eq1 import eq1_weights, pool_to_grid
 from innersight_graph.neuronize.layers import Plan
 from innersight_graph.neuronize.observe import Maps, observe
-from innersight_graph.neuronize.points import layer_point
+from innersight_graph.neuronize.points import layer_point, readable
 from innersight_graph.neuronize.record import Trace
 
 __all__ = ["MEASURES", "Measurement"]
@@ -56,7 +56,7 @@ class Measurement:
             if layer.unit is None:
                 continue
             point = layer_point(self.trace, layer, at)
-            if point is None or point.axis < 0:
+            if point is None or not readable(point):
                 raise TraceError(
                     f"The neurons of layer {layer.name!r} cannot be read at {at!r}, so edges measured on data are "
                     f"not available for it. "

@@ -129,13 +129,15 @@ def _reading(model: nn.Module, points: Mapping[str, Closing], count: int) -> Ite
 
     def keep(name: str, tensor: torch.Tensor) -> None:
         # Cloned by the conversion: an in-place activation may overwrite the tensor before it is used.
-        maps.setdefault(name, []).append(_as_maps(tensor, points[name], count))
+        point = points[name]
+        axis = point.axis if point.direct else point.operator_axis
+        maps.setdefault(name, []).append(_as_maps(tensor, point, axis, count))
 
     modules = dict(model.named_modules())
     by_module: dict[str, list[str]] = {}
     by_operator: dict[tuple[str, int], list[str]] = {}
     for name, point in points.items():
-        if point.module or point.exact:
+        if point.direct:
             by_module.setdefault(point.module, []).append(name)
         else:
             by_operator.setdefault((point.operator, point.occurrence), []).append(name)
@@ -194,13 +196,13 @@ class _Listener(TorchDispatchMode):
         return result
 
 
-def _as_maps(tensor: torch.Tensor, point: Closing, count: int) -> torch.Tensor:
+def _as_maps(tensor: torch.Tensor, point: Closing, axis: int, count: int) -> torch.Tensor:
     """Return a tensor as float32 (samples, neurons, positions), a copy."""
-    if tensor.ndim == 0 or point.axis >= tensor.ndim:
+    if not 0 <= axis < tensor.ndim:
         raise TraceError(
             f"The output of {point.module or point.operator!r} has shape {tuple(tensor.shape)}, not that of the trace."
         )
-    moved = tensor.detach().movedim(point.axis, -1)
+    moved = tensor.detach().movedim(axis, -1)
     if point.rows is not None:
         moved = moved[..., torch.tensor(point.rows, device=tensor.device)]
     n = moved.shape[-1]

@@ -141,7 +141,7 @@ class Memory:
         # A product of complex numbers mixes both parts, so both producers reach both.
         ratio = itemsize // plane.itemsize
         parts = plane.ids[: plane.ids.numel() // ratio * ratio].reshape(-1, ratio)
-        return group(self._sets, parts, [1])[:, 0]
+        return group(self._sets, parts, [1])[:, 0].contiguous()
 
 
 def _blank(tensor: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from innersight_graph.neuronize.closing import Closing
 from innersight_graph.neuronize.layers import LayerPlan, Plan
 from innersight_graph.neuronize.record import Trace
 
-__all__ = ["closing_points", "layer_point"]
+__all__ = ["closing_points", "layer_point", "readable"]
 
 
 def layer_point(trace: Trace, layer: LayerPlan, at: str = "post_act") -> Closing | None:
@@ -29,4 +29,9 @@ def layer_point(trace: Trace, layer: LayerPlan, at: str = "post_act") -> Closing
 def closing_points(trace: Trace, plan: Plan) -> dict[str, Closing]:
     """Return the readable closing points of all layers but the inputs."""
     found = {layer.name: layer_point(trace, layer) for layer in plan.layers}
-    return {name: point for name, point in found.items() if point is not None and point.axis >= 0}
+    return {name: point for name, point in found.items() if point is not None and readable(point)}
+
+
+def readable(point: Closing) -> bool:
+    """Tell whether the neurons stand in order on one axis of something that can be read."""
+    return point.direct or point.operator_axis >= 0

@@ -47,219 +47,52 @@ _ATTENTION: dict[str, Rule] = {
     "_scaled_dot_product_fused_attention_overrideable": attention.fused,
     "_scaled_dot_product_attention_math_for_mps": attention.fused,
 }
-NORMS = frozenset(
-    [
-        "native_layer_norm",
-        "native_group_norm",
-        "native_batch_norm",
-        "_native_batch_norm_legit",
-        "_native_batch_norm_legit_no_training",
-        "_batch_norm_with_update",
-        "_batch_norm_no_update",
-        "cudnn_batch_norm",
-        "miopen_batch_norm",
-        "batch_norm",
-        "layer_norm",
-        "_fused_rms_norm",
-        "rms_norm",
-        "_fused_layer_norm",
-        "instance_norm",
-    ]
-)
-_OVERWRITTEN = frozenset(
-    [
-        "fill",
-        "zero",
-        "uniform",
-        "normal",
-        "bernoulli",
-        "random",
-        "exponential",
-        "geometric",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "empty_like",
-        "rand_like",
-        "randn_like",
-        "randint_like",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_empty",
-        "new_empty_strided",
-        "empty_strided",
-        "arange",
-        "set",
-    ]
-)
+NORMS = frozenset((
+    "native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training", "_batch_norm_with_update", "_batch_norm_no_update", "cudnn_batch_norm",
+    "miopen_batch_norm", "batch_norm", "layer_norm", "_fused_rms_norm", "rms_norm", "_fused_layer_norm",
+    "instance_norm",
+))  # fmt: skip
+_OVERWRITTEN = frozenset((
+    "fill", "zero", "uniform", "normal", "bernoulli", "random", "exponential", "geometric", "zeros_like",
+    "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like", "new_zeros", "new_ones",
+    "new_full", "new_empty", "new_empty_strided", "empty_strided", "arange", "set",
+))  # fmt: skip
 # Elementwise operators that torch does not tag as such.
-_POINTWISE = frozenset(
-    [
-        "_to_copy",
-        "hardswish",
-        "hardsigmoid",
-        "hardtanh",
-        "_prelu_kernel",
-        "prelu",
-        "celu",
-        "rrelu",
-        "rrelu_with_noise",
-        "native_dropout",
-        "dropout",
-        "threshold",
-        "where",
-        "masked_fill",
-        "lerp",
-        "addcmul",
-        "addcdiv",
-        "to",
-        "contiguous",
-        "positive",
-        "relu6",
-        "glu_none",
-        "_fake_quantize",
-        "clamp",
-        "clip",
-        "log_sigmoid_forward",
-        "softplus",
-        "softshrink",
-        "hardshrink",
-        "nan_to_num",
-        "polar",
-        "complex",
-        "view_as_real_copy",
-        "_conj_physical",
-        "conj_physical",
-        "bucketize",
-        "fmod",
-        "remainder",
-        "alpha_dropout",
-        "feature_dropout",
-        "lift_fresh_copy",
-        "lift",
-        "alias_copy",
-        "detach_copy",
-        "_unsafe_view",
-        "_nested_tensor_from_mask",
-        "fused_dropout",
-    ]
-)
-_MOVES = frozenset(
-    [
-        "cat",
-        "stack",
-        "index",
-        "index_select",
-        "_unsafe_index",
-        "gather",
-        "take",
-        "take_along_dim",
-        "flip",
-        "roll",
-        "rot90",
-        "repeat",
-        "repeat_interleave",
-        "constant_pad_nd",
-        "reflection_pad1d",
-        "reflection_pad2d",
-        "reflection_pad3d",
-        "replication_pad1d",
-        "replication_pad2d",
-        "replication_pad3d",
-        "pad",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "channel_shuffle",
-        "native_channel_shuffle",
-        "im2col",
-        "tril",
-        "triu",
-        "slice_scatter",
-        "select_scatter",
-        "diagonal_scatter",
-        "as_strided_scatter",
-        "diag_embed",
-        "block_diag",
-        "tile",
-        "reshape",
-        "_reshape_copy",
-        "view_copy",
-        "expand_copy",
-        "permute_copy",
-        "transpose_copy",
-        "t_copy",
-        "squeeze_copy",
-        "unsqueeze_copy",
-        "select_copy",
-        "slice_copy",
-        "split_copy",
-        "split_with_sizes_copy",
-        "unbind_copy",
-        "unfold_copy",
-        "as_strided_copy",
-        "diagonal_copy",
-        "narrow_copy",
-        "unsafe_split",
-        "unsafe_split_with_sizes",
-        "unsafe_chunk",
-        "trace",
-        "resize",
-        "_reshape_alias",
-        "_reshape_alias_copy",
-        "movedim_copy",
-    ]
-)
-_REDUCTIONS = frozenset(
-    [
-        "sum",
-        "mean",
-        "amax",
-        "amin",
-        "max",
-        "min",
-        "median",
-        "nanmedian",
-        "prod",
-        "logsumexp",
-        "var",
-        "std",
-        "var_mean",
-        "std_mean",
-        "norm",
-        "linalg_vector_norm",
-        "nansum",
-        "any",
-        "all",
-        "aminmax",
-        "mode",
-        "kthvalue",
-        "nanmean",
-        "_log_softmax_backward_data",
-        "logcumsumexp_none",
-        "argmax",
-        "argmin",
-        "count_nonzero",
-    ]
-)
+_POINTWISE = frozenset((
+    "_to_copy", "hardswish", "hardsigmoid", "hardtanh", "_prelu_kernel", "prelu", "celu", "rrelu",
+    "rrelu_with_noise", "native_dropout", "dropout", "threshold", "where", "masked_fill", "lerp", "addcmul",
+    "addcdiv", "to", "contiguous", "positive", "relu6", "glu_none", "_fake_quantize", "clamp", "clip",
+    "log_sigmoid_forward", "softplus", "softshrink", "hardshrink", "nan_to_num", "polar", "complex",
+    "view_as_real_copy", "_conj_physical", "conj_physical", "bucketize", "fmod", "remainder", "alpha_dropout",
+    "feature_dropout", "lift_fresh_copy", "lift", "alias_copy", "detach_copy", "_unsafe_view",
+    "_nested_tensor_from_mask", "fused_dropout",
+))  # fmt: skip
+_MOVES = frozenset((
+    "cat", "stack", "index", "index_select", "_unsafe_index", "gather", "take", "take_along_dim", "flip", "roll",
+    "rot90", "repeat", "repeat_interleave", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d",
+    "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d", "pad", "pixel_shuffle",
+    "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "im2col", "tril", "triu", "slice_scatter",
+    "select_scatter", "diagonal_scatter", "as_strided_scatter", "diag_embed", "block_diag", "tile", "reshape",
+    "_reshape_copy", "view_copy", "expand_copy", "permute_copy", "transpose_copy", "t_copy", "squeeze_copy",
+    "unsqueeze_copy", "select_copy", "slice_copy", "split_copy", "split_with_sizes_copy", "unbind_copy",
+    "unfold_copy", "as_strided_copy", "diagonal_copy", "narrow_copy", "unsafe_split", "unsafe_split_with_sizes",
+    "unsafe_chunk", "trace", "resize", "_reshape_alias", "_reshape_alias_copy", "movedim_copy",
+))  # fmt: skip
+_REDUCTIONS = frozenset((
+    "sum", "mean", "amax", "amin", "max", "min", "median", "nanmedian", "prod", "logsumexp", "var", "std",
+    "var_mean", "std_mean", "norm", "linalg_vector_norm", "nansum", "any", "all", "aminmax", "mode", "kthvalue",
+    "nanmean", "_log_softmax_backward_data", "logcumsumexp_none", "argmax", "argmin", "count_nonzero",
+))  # fmt: skip
 _ALONG = frozenset(
     ["cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "sort", "topk", "argsort", "msort", "renorm"]
 )
-_WRITES = frozenset(
-    [
-        "index_put",
-        "_index_put_impl",
-        "_unsafe_index_put",
-        "index_add",
-        "index_copy",
-        "index_fill",
-        "scatter",
-        "scatter_add",
-        "scatter_reduce",
-        "masked_scatter",
-        "put",
-        "index_reduce",
-    ]
+_WRITES = frozenset((
+    "index_put", "_index_put_impl", "_unsafe_index_put", "index_add", "index_copy", "index_fill", "scatter",
+    "scatter_add", "scatter_reduce", "masked_scatter", "put", "index_reduce",
+))  # fmt: skip
+_RESHAPED_IN_PLACE = frozenset(
+    ("transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims", "detach", "as_strided")
 )
 _RESAMPLED = ("pool1d", "pool2d", "pool3d", "upsample_", "grid_sampler", "pool2d_with_indices", "pool3d_with_indices")
 
@@ -284,8 +117,8 @@ _RULES: dict[str, Rule] = {
 
 def rule_for(op: Op) -> Rule | None:
     """Return the rule of an operator, or None if it is unknown."""
-    if op.in_place and op.name in ("random", "normal", "uniform"):
-        return passing.overwrite
+    if op.in_place and op.name in _RESHAPED_IN_PLACE:
+        return passing.reinterpret
     rule = _RULES.get(op.name)
     if rule is not None and not (op.name in ("max", "min") and len(op.ins) == 2):
         return rule

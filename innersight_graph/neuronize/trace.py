@@ -83,19 +83,17 @@ def trace_model(model: nn.Module, data: Any = None, *, example: Any = None) -> T
 
 def _run(model: nn.Module, one: Call, whole: Call) -> tuple[Tracer, float, Any]:
     """Trace one sample; a model with a fixed batch size gets the whole batch it came with."""
-    try:
-        return _traced(model, one)
-    except InnerSightError:
-        raise
-    except Exception:
-        if one is not whole:
-            try:
-                return _traced(model, whole)
-            except InnerSightError:
-                raise
-            except Exception as second:
-                error = second
-        raise _explained(model, whole, error) from error
+    attempts = (one,) if one is whole else (one, whole)
+    failure: Exception | None = None
+    for call in attempts:
+        try:
+            return _traced(model, call)
+        except InnerSightError:
+            raise
+        except Exception as error:
+            failure = error
+    assert failure is not None
+    raise _explained(model, whole, failure) from failure
 
 
 def _traced(model: nn.Module, call: Call) -> tuple[Tracer, float, Any]:
@@ -206,7 +204,9 @@ def _point(unit: Unit, tracer: Tracer, number: int, hooked: int | None, exact: b
     module, call, path, axis = seen[0] if seen else ("", 0, (), -1 if step.axis is None else step.axis)
     exact = exact and bool(seen)
     weights = (unit.weight_name, unit.weight_axis, unit.weight_start, unit.bias_name)
-    return Closing(module, call, path, axis, None, exact, step.operator, step.occurrence, *weights)
+    own_axis = -1 if step.axis is None else step.axis
+    at_operator = (step.operator, step.occurrence)
+    return Closing(module, call, path, axis, None, exact, *at_operator, *weights, exact and number == hooked, own_axis)
 
 
 def _shared_output(unit: Unit, tracer: Tracer) -> list[tuple[str, int, tuple[int | str, ...], int]]:
@@ -224,6 +224,7 @@ def _folded(tracer: Tracer) -> tuple[tuple[str, str], ...]:
     for step, target in tracer.direct:
         chain = tracer.steps[step].chain
         between = line_between(tracer.steps, chain, step)
-        if all(s.operator.removeprefix("aten::").removesuffix("_") in LINEAR for s in between):
+        linear = tracer.chain_unit[target].kind != "bilinear"
+        if linear and all(s.operator.removeprefix("aten::").removesuffix("_") in LINEAR for s in between):
             pairs[tracer.chain_unit[chain].name, tracer.chain_unit[target].name] = None
     return tuple(pairs)
