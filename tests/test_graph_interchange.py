@@ -342,8 +342,12 @@ def test_missing_libraries_are_named_with_their_extra(monkeypatch: pytest.Monkey
     for name in ("igraph", "pandas", "cdlib"):
         monkeypatch.setitem(sys.modules, name, None)
     P = Partition.from_labels(nx.path_graph(2), {"graph": [0, 0]}, method="x")
-    for call, extra in ((lambda: to_igraph(nx.path_graph(2)), "leiden"), (P.to_pandas, "pandas"),
-                        (lambda: to_pandas_edgelist(nx.path_graph(2)), "pandas"), (lambda: to_cdlib(P), "bench")):  #
-                        fmt: skip
+    calls: dict[Any, str] = {
+        lambda: to_igraph(nx.path_graph(2)): "leiden",
+        lambda: to_pandas_edgelist(nx.path_graph(2)): "pandas",
+        P.to_pandas: "pandas",
+        lambda: to_cdlib(P): "bench",
+    }
+    for call, extra in calls.items():
         with pytest.raises(MissingExtraError, match=rf"innersight-graph\[{extra}\]"):
             call()

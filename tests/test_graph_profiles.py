@@ -134,7 +134,8 @@ def test_gates_are_left_out() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"density": 0.0}, {"density": 1.1}, {"density": -1}, {"density": True}, {"density": float("nan")}, {"gauge": "other"},
+        {"density": 0.0}, {"density": 1.1}, {"density": -1}, {"density": True}, {"density": float("nan")},
+        {"gauge": "other"},
         {"thresholds": {}}, {"thresholds": {"xi1": 0.1}}, {"thresholds": {"xi1": 1, "xi2": -1, "xi5": 0}},
         {"thresholds": {"xi1": 0.1, "xi2": -0.1, "xi3": 0.2}}, {"thresholds": {"xi1": float("nan"), "xi2": 0}},
     ],
