@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -208,7 +210,7 @@ def _run(
     G, truth = made
     row: dict[str, Any] = dict.fromkeys(FIELDS)
     row |= {"task": task.name, "contender": name, "number": number, "seed": seed}
-    options = {**contender.options, "layers": list(truth.layers)}
+    options = {**contender.options, **_reading(G, contender.method), "layers": list(truth.layers)}
     if number == "known":
         options["n_communities"] = task.number
     if contender.needs:
@@ -226,6 +228,19 @@ def _run(
         row["stability"] = round(agreement(found, again).ari, 6)
     row["megabytes"] = _peak_memory() if task.slow else None
     return row
+
+
+def _reading(G: Any, method: str) -> dict[str, Any]:
+    """Keep every connection as it is where weights are bare signs: thresholds and rescaling could only lose some."""
+    if not all(np.isin(_values(W), (-1.0, 1.0)).all() for W in G.connections.values()):
+        return {}
+    detector = getattr(import_module(f"innersight_graph.detection.{method}"), f"{method}_communities")
+    accepted = inspect.signature(detector).parameters
+    return {name: value for name, value in (("density", 1.0), ("gauge", "none")) if name in accepted}
+
+
+def _values(W: Any) -> Any:
+    return W.data if hasattr(W, "tocsr") else W[W != 0]
 
 
 def _found(P: Partition, n_layers: int) -> int:
