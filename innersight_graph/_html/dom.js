@@ -26,6 +26,12 @@
     return letters.length > length ? letters.slice(0, length - 1).join("") + "…" : letters.join("");
   }
 
+  /* Names of modules differ at their end: cut the beginning. */
+  function tail(text, length) {
+    const letters = Array.from(String(text));
+    return letters.length > length ? "…" + letters.slice(1 - length).join("") : letters.join("");
+  }
+
   function number(value, digits = 2) {
     if (value === null || value === undefined || !Number.isFinite(value)) return "–";
     return value.toFixed(digits).replace("-", MINUS);
@@ -46,5 +52,5 @@
     return p < 0.001 ? "< .001" : p.toFixed(p < 0.1 ? 3 : 2).replace(/^0/, "");
   }
 
-  Object.assign(InnerSight, { el, svg, clip, number, points, count, percent, pValue });
+  Object.assign(InnerSight, { el, svg, clip, tail, number, points, count, percent, pValue });
 })();

@@ -25,6 +25,7 @@ PAD = 14.0  # from a box's edge to the centre of its outer neurons
 LABEL = 20.0  # room above a box for its name
 GAP_MIN, GAP_MAX = 14.0, 74.0  # between two boxes of a layer
 COLUMN_MIN, COLUMN_MAX = 120.0, 300.0  # between two layers
+STRETCH = 1.7  # how much taller than needed a wide drawing may be
 ROW_GAP, WRAP = 110.0, 4.0  # between two rows of layers; how many times too wide before rows are made
 ASPECT = 1.5  # width over height that fills a laptop's canvas beside the panel
 NARROWEST, WIDEST_SMALL = 5, 7  # neurons in a row
@@ -136,6 +137,8 @@ def _columns(
     used = max(_stack_height([extents[number][2] for number in stack], GAP_MIN) for stack in stacks)
     height = max(min(height, used * 1.25), used)
     columns, between = _columns_in_a_row(widths, height)
+    if columns == len(stacks):  # a wide drawing may use the height that a screen gives it
+        height = max(height, min((sum(widths) + between * (len(widths) - 1)) / ASPECT, STRETCH * used))
     frames: list[Frame | None] = [None] * len(boxes)
     layer_x, layer_top = [], []
     left = top = 0.0
@@ -169,7 +172,7 @@ def _stack(
     """Place the boxes of one layer below each other, centred in the row."""
     heights = [extents[number][2] for number in stack]
     free = (height - _stack_height(heights, 0.0)) / max(len(stack) - 1, 1)
-    gap = min(max(free, GAP_MIN), GAP_MAX)
+    gap = min(max(free, GAP_MIN), GAP_MAX * max(1.0, height / 1000.0))
     y = top + (height - _stack_height(heights, gap)) / 2
     for number, tall in zip(stack, heights, strict=True):
         columns, wide, _ = extents[number]

@@ -75,7 +75,9 @@
       const path = paths.get(key);
       if (communities) {
         const a = scene.boxes[edge.s], b = scene.boxes[edge.t];
-        connect(path, a.x, a.y, b.x, b.y, a.radius, b.radius, ring);
+        // Side by side, so that activation and inhibition between the same two stay apart.
+        const up = -edge.sign * 0.22;
+        connect(path, a.x, a.y + up * a.radius, b.x, b.y + up * b.radius, a.radius, b.radius, ring);
       } else {
         const from = strong ? 6 : edgeOfGrid(scene, edge.s, 1), to = strong ? 6 : edgeOfGrid(scene, edge.t, -1);
         connect(path, scene.x[edge.s], scene.y[edge.s], scene.x[edge.t], scene.y[edge.t], from, to, ring && scene.boxOf[edge.s] !== scene.boxOf[edge.t]);
@@ -273,7 +275,7 @@
       if (i % every || state.hidden.has(i)) return;
       pen.fillStyle = theme.text;
       pen.font = `700 ${size}px ${theme.font}`;
-      pen.fillText(InnerSight.clip(layer.title, letters), layer.x, layer.top - 20 - size * 0.95);
+      pen.fillText(InnerSight.tail(layer.title, letters), layer.x, layer.top - 20 - size * 0.95);
       pen.fillStyle = theme.muted;
       pen.font = `400 ${size * 0.72}px ${theme.font}`;
       pen.fillText(InnerSight.clip(layer.subtitle, Math.floor(letters * 1.35)), layer.x, layer.top - 20);
