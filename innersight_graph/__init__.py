@@ -28,6 +28,7 @@ _HOMES = {
     "innersight_graph.partition.comparing": ("Agreement", "agreement", "align"),
     "innersight_graph.partition.community_graph": ("community_graph",),
     "innersight_graph.partition.exchange": ("to_cdlib",),
+    "innersight_graph.mixture.estimators": ("BernoulliMixture", "MultinomialMixture"),
     "innersight_graph.detection": ("detect",),
     "innersight_graph.detection.em": ("PartialResultWarning", "SelectionWarning", "em_communities"),
     "innersight_graph.detection.louvain": ("louvain_communities",),

@@ -156,7 +156,9 @@ def em_communities(
             empty.append(name)
             continue
         material = _material(binarize(G, name, **profile_options), live, name)
-        candidates = sorted({min(r, len(live)) for r in numbers}) if not choosing else [r for r in numbers if r <= len(live)]
+        candidates = (
+            sorted({min(r, len(live)) for r in numbers}) if not choosing else [r for r in numbers if r <= len(live)]
+        )
         value = _per_layer(criterion, G, name) if callable(criterion) else criterion
         searches[name] = Search(material, settings, candidates or [len(live)], value, choosing, coarse)
     interrupted = _run(searches, chosen_engine, n_jobs, checkpoint, progress)
@@ -184,9 +186,17 @@ def em_communities(
 def _partition(
     G: Any, outcomes: Mapping[str, Outcome], empty: Iterable[str], params: Mapping[str, Any], seed: int
 ) -> Partition:
-    nothing: dict[str, Any] = {"log_likelihood": 0.0, "n_iter": 0, "converged": True, "criterion": {}, "stability": None}
-    labels = {name: outcome.labels for name, outcome in outcomes.items()} | {name: np.zeros(0, np.int64) for name in empty}
-    stats = {name: outcome.stats for name, outcome in outcomes.items()} | {name: nothing for name in empty}
+    nothing: dict[str, Any] = {
+        "log_likelihood": 0.0,
+        "n_iter": 0,
+        "converged": True,
+        "criterion": {},
+        "stability": None,
+    }
+    labels = {name: outcome.labels for name, outcome in outcomes.items()} | {
+        name: np.zeros(0, np.int64) for name in empty
+    }
+    stats = {name: outcome.stats for name, outcome in outcomes.items()} | dict.fromkeys(empty, nothing)
     shares = {name: outcome.responsibilities for name, outcome in outcomes.items()}
     return assemble(G, labels, method="em", params=params, seed=seed, stats=stats, responsibilities=shares)
 
@@ -210,7 +220,7 @@ def _check_options(
 
 
 def _material(profile: SignedProfile, live: Any, name: str) -> Material:
-    """The rows of the live neurons, and where each side and sign has its columns."""
+    """Return the rows of the live neurons, and where each side and sign has its columns."""
     values, observed = profile.matrix(), profile.observed()
     previous, following = profile.activation_in.shape[1], profile.activation_out.shape[1]
     sides, start = [], 0
@@ -224,7 +234,7 @@ def _material(profile: SignedProfile, live: Any, name: str) -> Material:
 
 
 def _per_layer(criterion: Callable[[Partition], float], G: Any, layer: str) -> Callable[[Solution], float]:
-    """The user's criterion as a function of a solution: it sees a partition of one layer."""
+    """Return the user's criterion as a function of a solution: it sees a partition of one layer."""
 
     def value(solution: Solution) -> float:
         about = {"n_communities": solution.n_components}
@@ -232,7 +242,9 @@ def _per_layer(criterion: Callable[[Partition], float], G: Any, layer: str) -> C
         try:
             number = float(result)
         except (TypeError, ValueError) as error:
-            raise InputError(f"criterion returned {result!r} for layer {layer!r}; a number was expected, larger being better.") from error
+            raise InputError(
+                f"criterion returned {result!r} for layer {layer!r}; a number was expected, larger being better."
+            ) from error
         if number != number:
             raise InputError(
                 f"criterion returned NaN for layer {layer!r} with {solution.n_components} communities; a number was expected. "
@@ -244,7 +256,11 @@ def _per_layer(criterion: Callable[[Partition], float], G: Any, layer: str) -> C
 
 
 def _name(option: Any) -> str:
-    return option if isinstance(option, str) else getattr(option, "name", None) or getattr(option, "__name__", type(option).__name__)
+    return (
+        option
+        if isinstance(option, str)
+        else getattr(option, "name", None) or getattr(option, "__name__", type(option).__name__)
+    )
 
 
 def _run(

@@ -74,8 +74,7 @@ def merged(parts: Sequence[Fits]) -> Fits:
     parts = sorted(parts, key=lambda fits: fits.restarts)
     objective = np.concatenate([fits.objective for fits in parts])
     restarts = tuple(restart for fits in parts for restart in fits.restarts)
-    best = float(objective.max())
-    limit = best - MARGIN * abs(best)
+    limit = _limit(float(objective.max()))
     place = dict(zip(restarts, objective.tolist(), strict=True))
     leaders = {k: q for fits in parts for k, q in fits.leaders.items() if place[k] >= limit}
     return Fits(
@@ -122,12 +121,9 @@ class Ledger:
 
     def threshold(self) -> float:
         """Objective below which a restart cannot win any more."""
-        best = float(self.objective.max())
-        return best - MARGIN * abs(best) if np.isfinite(best) else -np.inf
+        return _limit(float(self.objective.max()))
 
-    def record(
-        self, restart: int, objective: float, n_iter: int, converged: bool, labels: NDArray[np.integer]
-    ) -> bool:
+    def record(self, restart: int, objective: float, n_iter: int, converged: bool, labels: NDArray[np.integer]) -> bool:
         """Note an ended restart; True when its responsibilities should be kept as well."""
         i = self.place[restart]
         self.objective[i], self.n_iter[i], self.converged[i], self.labels[i] = objective, n_iter, converged, labels
@@ -135,21 +131,32 @@ class Ledger:
 
     def keep(self, restart: int, responsibilities: NDArray[np.floating]) -> None:
         """Keep a possible winner and drop those it has beaten or whose labels it repeats."""
+        limit = self.threshold()
+        self._groupings = {key: k for key, k in self._groupings.items() if self.objective[self.place[k]] >= limit}
         grouping = first_appearance(self.labels[self.place[restart]]).tobytes()
         known = self._groupings.get(grouping)
         if known is not None and known < restart:
             return
         self.leaders[restart] = responsibilities
         self._groupings[grouping] = restart
-        limit = self.threshold()
-        self._groupings = {key: k for key, k in self._groupings.items() if self.objective[self.place[k]] >= limit}
         self.leaders = {k: self.leaders[k] for k in sorted(self._groupings.values())}
 
     def close(self) -> Fits:
-        """The finished record."""
+        """Return the finished record."""
         return Fits(
-            self.group.n_components, self.group.restarts, self.objective, self.n_iter, self.converged, self.labels, self.leaders
+            self.group.n_components,
+            self.group.restarts,
+            self.objective,
+            self.n_iter,
+            self.converged,
+            self.labels,
+            self.leaders,
         )
+
+
+def _limit(best: float) -> float:
+    """Objective below which float32 cannot have hidden a better one than `best`."""
+    return best - MARGIN * max(1.0, abs(best)) if np.isfinite(best) else -np.inf
 
 
 def first_appearance(labels: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -202,7 +209,7 @@ _ENGINES: dict[str, Callable[[str], Engine]] = {
 
 
 def resolve_engine(engine: str | Engine) -> Engine:
-    """The engine a name stands for; an engine is returned as it is.
+    """Return the engine a name stands for; an engine is returned as it is.
 
     Parameters
     ----------
@@ -224,7 +231,9 @@ def resolve_engine(engine: str | Engine) -> Engine:
     if not isinstance(engine, str):
         if isinstance(engine, Engine):
             return engine
-        raise InputError(f"engine is a {type(engine).__name__}; a name ({', '.join(_ENGINES)}) or an Engine was expected.")
+        raise InputError(
+            f"engine is a {type(engine).__name__}; a name ({', '.join(_ENGINES)}) or an Engine was expected."
+        )
     name, _, device = engine.partition(":")
     if name not in _ENGINES or (device and name != "torch"):
         raise InputError(f"engine {engine!r} is unknown; choose one of {', '.join(_ENGINES)}, or 'torch:cuda'.")

@@ -34,7 +34,9 @@ class CupyEngine(ArrayEngine):
         try:
             cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise InputError(f"engine='cupy' needs a CUDA device, and CuPy says: {error}. Use engine='auto'.") from error
+            raise InputError(
+                f"engine='cupy' needs a CUDA device, and CuPy says: {error}. Use engine='auto'."
+            ) from error
         super().__init__(cupy)
 
     def _host(self, array: Any) -> NDArray[Any]:

@@ -51,7 +51,9 @@ class BinaryTable:
     multiplicity: NDArray[np.float64]
     groups: NDArray[np.intp]
     observed_bits: NDArray[np.uint8] | None = None
-    _dense: dict[str, tuple[NDArray[np.floating], NDArray[np.floating] | None]] = field(default_factory=dict, repr=False)
+    _dense: dict[str, tuple[NDArray[np.floating], NDArray[np.floating] | None]] = field(
+        default_factory=dict, repr=False
+    )
 
     @classmethod
     def from_array(
@@ -99,7 +101,9 @@ class BinaryTable:
         n_features = values.shape[1]
         blocks = np.zeros(n_features, dtype=np.intp) if groups is None else np.asarray(groups, dtype=np.intp)
         if blocks.shape != (n_features,):
-            raise InputError(f"groups has shape {blocks.shape}; one block number for each of the {n_features} columns was expected.")
+            raise InputError(
+                f"groups has shape {blocks.shape}; one block number for each of the {n_features} columns was expected."
+            )
         if merge:
             kept, multiplicity = _distinct_columns(values, seen, blocks, likelihood)
         else:
@@ -154,7 +158,7 @@ class BinaryTable:
             yield Block(columns, values.astype(kind), None if observed is None else observed.astype(kind))
 
     def take(self, rows: NDArray[np.intp]) -> BinaryTable:
-        """The same columns of some of the rows."""
+        """Return the same columns of some of the rows."""
         observed = None if self.observed_bits is None else self.observed_bits[rows]
         return BinaryTable(self.bits[rows], self.n_columns, self.multiplicity, self.groups, observed)
 
@@ -168,7 +172,7 @@ class BinaryTable:
         return means
 
     def group_degrees(self) -> NDArray[np.float64]:
-        """Number of ones of each row in each block of columns, multiplicities counted, shape (n_rows, n_groups)."""
+        """Return number of ones of each row in each block of columns, multiplicities counted, shape (n_rows, n_groups)."""
         n_groups = int(self.groups.max(initial=0)) + 1
         degrees = np.zeros((self.n_rows, n_groups))
         member = np.zeros((self.n_columns, n_groups))
@@ -203,7 +207,9 @@ def as_binary(X: ArrayLike, name: str) -> NDArray[np.bool_]:
     """Booleans of shape (n_rows, n_features) from an array that is all 0 and 1, or an error that names the entry."""
     values = np.asarray(X)
     if values.ndim != 2 or values.shape[0] == 0:
-        raise InputError(f"{name} has shape {values.shape}; a table with at least one row, (n_rows, n_features), was expected.")
+        raise InputError(
+            f"{name} has shape {values.shape}; a table with at least one row, (n_rows, n_features), was expected."
+        )
     if values.dtype == np.bool_:
         return values
     if values.dtype.kind not in "biuf":

@@ -61,9 +61,13 @@ class TorchEngine:
         try:
             self.device = torch.device(device)
         except RuntimeError as error:
-            raise InputError(f"engine 'torch:{device}' names no torch device; use 'torch', 'torch:cuda' or 'torch:cuda:0'.") from error
+            raise InputError(
+                f"engine 'torch:{device}' names no torch device; use 'torch', 'torch:cuda' or 'torch:cuda:0'."
+            ) from error
         if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise InputError("engine 'torch:cuda' needs a CUDA device, and torch finds none. Use engine='auto' or 'torch'.")
+            raise InputError(
+                "engine 'torch:cuda' needs a CUDA device, and torch finds none. Use engine='auto' or 'torch'."
+            )
         on_gpu = self.device.type != "cpu"
         self.columns = columns or (16_384 if on_gpu else 256)
         self.memory = memory
@@ -134,7 +138,7 @@ class TorchEngine:
 
 
 def _packs(ledgers: list[Ledger], n_rows: int, most: tuple[int, float]) -> Iterator[list[Ledger]]:
-    """Groups of starts, by number of components, that are worth one batch."""
+    """Return groups of starts, by number of components, that are worth one batch."""
     entries, padding = most
     pack: list[Ledger] = []
     for ledger in sorted(ledgers, key=lambda one: one.group.n_components):
@@ -217,7 +221,7 @@ class _Batch:
         return _Batch(*parts, owners=[self.owners[i] for i in places.tolist()])
 
     def weigh_in(self) -> None:
-        """joint = density + log pi, with pi from the responsibilities of this iteration (Eq. 5)."""
+        """Joint = density + log pi, with pi from the responsibilities of this iteration (Eq. 5)."""
         log_weight = (self.q.sum(dim=2) / self.q.shape[2]).log_().masked_fill_(~self.valid, -math.inf)
         self.joint = self.density + log_weight[:, :, None]
 
@@ -345,4 +349,3 @@ def _product(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
         return result
 
     return product
-

@@ -1,0 +1,1 @@
+"""Mixtures of binary features: starts, float64 winners, the choice of their number, and scikit-learn-style estimators."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln, logsumexp
 
 from innersight_graph.engines.base import EPSILON
 from innersight_graph.engines.table import Problem
 
 __all__ = ["adjusted_rand", "exact_icl", "predictive_weights", "stability"]
 
-#: Pseudo-observations of the column-mean prior used by held-out rows and by leave-one-out moves.
-STRENGTH = 2.0
-#: ICL averages over these. Infinity stands for "every community is like the whole layer", which costs one community nothing:
-#: under any finite strength alone, single neurons (who learn no probabilities) would beat one community on pure noise.
-STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, np.inf)
+#: Strengths of the column-mean prior, in pseudo-observations, that ICL averages over. Infinity stands for "every community
+#: is like the whole layer", which costs one community nothing: under any finite strength alone, single neurons (who learn
+#: no probabilities) would beat one community on pure noise; and one strength for all finds weak communities badly.
+STRENGTHS = (2.0, 8.0, 32.0, 128.0, np.inf)
+# Up to this many rows log-gammas are looked up: with whole counts a table has few entries.
+_LOOKUP_ROWS = 512
 
 
 def live_counts(
@@ -59,16 +62,64 @@ def exact_icl(problem: Problem, labels: NDArray[np.integer], *, strength: float 
     >>> exact_icl(problem, np.array([0] * 4 + [1] * 4)) > exact_icl(problem, np.zeros(8, dtype=int))
     True
     """
-    from scipy.special import gammaln, logsumexp
-
     values, compact = np.unique(labels, return_inverse=True)
     k = len(values)
-    ones, observed, sizes = live_counts(problem, compact, k)
-    grouping = gammaln(k) - gammaln(len(labels) + k) + gammaln(sizes + 1.0).sum()
-    evidence = _EVIDENCE[problem.likelihood]
-    strengths = STRENGTHS if strength is None else (strength,)
-    each = [evidence(problem, ones, observed, sizes, value) for value in strengths]
+    grouping = gammaln(k) - gammaln(len(labels) + k) + gammaln(np.bincount(compact) + 1.0).sum()
+    each = _evidence(problem, compact, k, STRENGTHS if strength is None else (strength,))
     return float(grouping + logsumexp(each) - np.log(len(each)))
+
+
+def likeliest_strength(problem: Problem, labels: NDArray[np.integer]) -> float:
+    """Return the finite one of `STRENGTHS` under which the communities of a grouping are most probable."""
+    values, compact = np.unique(labels, return_inverse=True)
+    finite = STRENGTHS[:-1]
+    return finite[int(np.argmax(_evidence(problem, compact, len(values), finite)))]
+
+
+def _evidence(
+    problem: Problem, labels: NDArray[np.integer], k: int, strengths: Sequence[float]
+) -> NDArray[np.float64]:
+    """Log-probability of the table given labels 0 to k - 1, under each strength."""
+    ones, observed, sizes = live_counts(problem, labels, k)
+    table = problem.table
+    if problem.likelihood == "bernoulli" and table.observed_bits is None and table.n_rows <= _LOOKUP_ROWS:
+        return _looked_up_evidence(problem, ones, sizes, strengths)
+    evidence = _EVIDENCE[problem.likelihood]
+    return np.array([evidence(problem, ones, observed, sizes, strength) for strength in strengths])
+
+
+def _looked_up_evidence(
+    problem: Problem, ones: NDArray[np.float64], sizes: NDArray[np.float64], strengths: Sequence[float]
+) -> NDArray[np.float64]:
+    """`_bernoulli_evidence` for complete tables: count how often each (column total, community count) occurs."""
+    n = problem.table.n_rows
+    hits = ones.astype(np.intp)
+    totals = hits.sum(axis=0)
+    used = (totals > 0) & (totals < n)
+    hits, totals, weight = hits[:, used], totals[used], problem.table.multiplicity[used]
+    misses = sizes[:, None].astype(np.intp) - hits
+    width = n + 1
+    weights = np.broadcast_to(weight, hits.shape).ravel()
+    seen = np.bincount((totals * width + hits).ravel(), weights, width * width)
+    seen += np.bincount(((n - totals) * width + misses).ravel(), weights, width * width)
+    result = np.empty(len(strengths))
+    for i, strength in enumerate(strengths):
+        if np.isinf(strength):
+            share = totals / n
+            result[i] = ((totals * np.log(share) + (n - totals) * np.log1p(-share)) * weight).sum()
+            continue
+        logs = _log_gammas(n, strength)
+        prior = ((gammaln(strength) - logs[totals, 0] - logs[n - totals, 0]) * weight).sum()
+        result[i] = seen @ logs.ravel() + len(sizes) * prior - weight.sum() * gammaln(strength + sizes).sum()
+    return result
+
+
+@lru_cache(maxsize=16)
+def _log_gammas(n: int, strength: float) -> NDArray[np.float64]:
+    """gammaln(strength c / n + s) for c and s from 0 to n; 0 where c is 0, which no informative column has."""
+    logs: NDArray[np.float64] = gammaln(strength * np.arange(n + 1)[:, None] / n + np.arange(n + 1)[None, :])
+    logs[0] = 0.0
+    return logs
 
 
 def _bernoulli_evidence(
@@ -78,38 +129,18 @@ def _bernoulli_evidence(
     sizes: NDArray[np.float64],
     strength: float,
 ) -> float:
-    from scipy.special import gammaln
-
     table = problem.table
-    column_ones, column_seen = ones.sum(axis=0), np.maximum(observed.sum(axis=0), 1.0)
-    mean = column_ones / column_seen
+    mean = ones.sum(axis=0) / np.maximum(observed.sum(axis=0), 1.0)
     # Without information (possible where columns were not merged) a column's evidence is 0 in every grouping.
     used = (mean > 0) & (mean < 1)
     mean, weight = mean[used], table.multiplicity[used]
-    ones, observed = ones[:, used], observed[:, used]
+    hits, misses = ones[:, used], observed[:, used] - ones[:, used]
     if np.isinf(strength):
-        return float(((ones * np.log(mean) + (observed - ones) * np.log1p(-mean)) * weight).sum())
+        return float(((hits * np.log(mean) + misses * np.log1p(-mean)) * weight).sum())
     a, b = strength * mean, strength * (1.0 - mean)
-    constant = gammaln(strength) - gammaln(a) - gammaln(b)
-    if table.observed_bits is None:
-        volume = gammaln(strength + sizes)[:, None]
-    else:
-        volume = gammaln(strength + observed)
-    hits = _log_gamma_sums(a, ones)
-    misses = _log_gamma_sums(b, observed - ones)
-    return float(((hits + misses - volume + constant) * weight).sum())
-
-
-def _log_gamma_sums(base: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """gammaln(base + counts), through a table when counts and bases take few values."""
-    from scipy.special import gammaln
-
-    levels, place = np.unique(base, return_inverse=True)
-    top = int(counts.max(initial=0)) + 1
-    if len(levels) * top >= counts.size // 2:
-        return np.asarray(gammaln(base + counts))
-    lookup = gammaln(levels[:, None] + np.arange(top))
-    return np.asarray(lookup[place[None, :], counts.astype(np.intp)])
+    volume = gammaln(strength + observed[:, used]) if table.observed_bits is not None else gammaln(strength + sizes)[:, None]
+    each = gammaln(a + hits) + gammaln(b + misses) - volume + (gammaln(strength) - gammaln(a) - gammaln(b))
+    return float((each * weight).sum())
 
 
 def _multinomial_evidence(
@@ -119,15 +150,17 @@ def _multinomial_evidence(
     sizes: NDArray[np.float64],
     strength: float,
 ) -> float:
-    from scipy.special import gammaln
-
     table = problem.table
-    prior = multinomial_prior(problem, ones)
+    everywhere = np.isinf(strength)
+    prior = multinomial_prior(problem, ones, 1.0 if everywhere else strength)
     total = 0.0
     for group in np.unique(table.groups):
         members = (table.groups == group) & (prior > 0)
         weight = table.multiplicity[members]
         inside, pseudo = ones[:, members], prior[members]
+        if everywhere:
+            total += float((inside * np.log(pseudo / (pseudo @ weight)) * weight).sum())
+            continue
         links = ((gammaln(pseudo + inside) - gammaln(pseudo)) * weight).sum()
         total += float(links + (gammaln(pseudo @ weight) - gammaln(pseudo @ weight + inside @ weight)).sum())
     return total
@@ -137,16 +170,16 @@ _EVIDENCE = {"bernoulli": _bernoulli_evidence, "multinomial": _multinomial_evide
 
 
 def predictive_weights(
-    problem: Problem, ones: NDArray[np.float64], observed: NDArray[np.float64], *, strength: float = STRENGTH
+    problem: Problem, ones: NDArray[np.float64], observed: NDArray[np.float64], strength: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """log p(1) and log p(0) of each community and column under the column-mean prior, multiplicities included.
+    """Log p(1) and log p(0) of each community and column under the column-mean prior, multiplicities included.
 
     A multinomial says nothing by a 0: its second array is zero.
     """
     table = problem.table
     if problem.likelihood == "multinomial":
         log_share = np.empty_like(ones)
-        prior = multinomial_prior(problem, ones)
+        prior = multinomial_prior(problem, ones, strength)
         for group in np.unique(table.groups):
             members = table.groups == group
             weight = table.multiplicity[members]
@@ -160,17 +193,20 @@ def predictive_weights(
     return log_hit, log_miss
 
 
-def multinomial_prior(problem: Problem, ones: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pseudo-links of each column, shape (n_columns,): one for each column of its block on average, at the columns' shares."""
+def multinomial_prior(problem: Problem, ones: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
+    """Return pseudo-links of each column, shape (n_columns,), in proportion to its links.
+
+    The same strength means about as much as for the Bernoulli: at 32, one pseudo-link per column of a block on average.
+    """
     table = problem.table
     links = ones.sum(axis=0)
     width = np.bincount(table.groups, weights=table.multiplicity)
     volume = np.bincount(table.groups, weights=links * table.multiplicity, minlength=len(width))
-    return np.asarray(links * (width / np.maximum(volume, 1.0))[table.groups])
+    return np.asarray(links * (strength / 32.0 * width / np.maximum(volume, 1.0))[table.groups])
 
 
 def adjusted_rand(a: NDArray[np.integer], b: NDArray[np.integer]) -> float:
-    """Adjusted Rand index of two labelings (Hubert and Arabie 1985, doi:10.1007/BF01908075).
+    """Return adjusted Rand index of two labelings (Hubert and Arabie 1985, doi:10.1007/BF01908075).
 
     Examples
     --------
@@ -186,7 +222,11 @@ def adjusted_rand(a: NDArray[np.integer], b: NDArray[np.integer]) -> float:
     def pairs(counts: NDArray[np.float64]) -> float:
         return float((counts * (counts - 1.0)).sum() / 2.0)
 
-    together, left, right = pairs(joint), pairs(np.bincount(a).astype(np.float64)), pairs(np.bincount(b).astype(np.float64))
+    together, left, right = (
+        pairs(joint),
+        pairs(np.bincount(a).astype(np.float64)),
+        pairs(np.bincount(b).astype(np.float64)),
+    )
     possible = len(a) * (len(a) - 1.0) / 2.0
     expected = left * right / possible if possible else 0.0
     highest = (left + right) / 2.0

@@ -109,7 +109,9 @@ class Geometry:
         for columns, values, observed in self.table.blocks():
             scaled = right[columns] * roots[columns, None]
             total += values @ scaled
-            total -= (means[columns] @ scaled)[None, :] if observed is None else observed @ (means[columns, None] * scaled)
+            total -= (
+                (means[columns] @ scaled)[None, :] if observed is None else observed @ (means[columns, None] * scaled)
+            )
         return total
 
     def _transposed_times(

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from innersight_graph.engines.base import EPSILON, Fits, first_appearance
 from innersight_graph.engines.numpy import ArrayEngine
 from innersight_graph.engines.table import Problem
-from innersight_graph.mixture.criteria import STRENGTH, exact_icl, live_counts, multinomial_prior, predictive_weights
+from innersight_graph.mixture.criteria import (
+    exact_icl,
+    likeliest_strength,
+    live_counts,
+    multinomial_prior,
+    predictive_weights,
+)
 
 __all__ = ["Solution", "leave_one_out", "settle", "winner"]
 
@@ -62,7 +68,7 @@ def settle(problem: Problem, responsibilities: NDArray[np.floating]) -> tuple[ND
 
 
 def winner(problem: Problem, fits: Fits) -> Solution:
-    """The best restart of a group in float64; equal ones (to 1e-9) go to the lowest restart."""
+    """Return the best restart of a group in float64; equal ones (to 1e-9) go to the lowest restart."""
     candidates = []
     for restart in sorted(fits.leaders):
         place = fits.restarts.index(restart)
@@ -90,13 +96,14 @@ def leave_one_out(problem: Problem, solution: Solution) -> Solution | None:
     Notes
     -----
     A row's vote for its own community is worth about M / n nats and freezes poor groupings. Predictions use the
-    column-mean prior (2 pseudo-observations). Cost: twice an EM iteration per sweep.
+    column-mean prior, at the strength most probable for the grouping. Cost: twice an EM iteration per sweep.
     """
     k = solution.n_components
     labels = solution.responsibilities.argmax(axis=0)
     start = labels
+    strength = likeliest_strength(problem, labels)
     for _ in range(_MOST_SWEEPS):
-        moved = _sweep(problem, labels, k)
+        moved = _sweep(problem, labels, k, strength)
         if (moved == labels).all():
             break
         labels = moved
@@ -106,12 +113,12 @@ def leave_one_out(problem: Problem, solution: Solution) -> Solution | None:
     return replace(solution, responsibilities=state, objective=objective)
 
 
-def _sweep(problem: Problem, labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+def _sweep(problem: Problem, labels: NDArray[np.int64], k: int, strength: float) -> NDArray[np.int64]:
     table = problem.table
     rows = np.arange(table.n_rows)
     ones, observed, sizes = live_counts(problem, labels, k)
-    log_hit, log_miss = predictive_weights(problem, ones, observed)
-    own_hit, own_miss = _without_one(problem, ones, observed)
+    log_hit, log_miss = predictive_weights(problem, ones, observed, strength)
+    own_hit, own_miss = _without_one(problem, ones, observed, strength)
     hit, miss = np.concatenate([log_hit, own_hit]), np.concatenate([log_miss, own_miss])
     both = np.zeros((2 * k, table.n_rows))
     for columns, values, seen in table.blocks(np.float64):
@@ -120,40 +127,44 @@ def _sweep(problem: Problem, labels: NDArray[np.int64], k: int) -> NDArray[np.in
     score, own = both[:k], both[k:]
     score += np.log(sizes + 1.0)[:, None]
     own += np.log(np.maximum(sizes, 1.0))[:, None]
-    score[labels, rows] = own[labels, rows] - _own_volume(problem, ones, labels)
+    score[labels, rows] = own[labels, rows] - _own_volume(problem, ones, labels, strength)
     return score.argmax(axis=0)
 
 
 def _without_one(
-    problem: Problem, ones: NDArray[np.float64], observed: NDArray[np.float64]
+    problem: Problem, ones: NDArray[np.float64], observed: NDArray[np.float64], strength: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Like `predictive_weights`, for a member with a 1 (0) that is itself left out of its community's counts."""
     table = problem.table
     if problem.likelihood == "multinomial":
-        hits = np.maximum(ones - 1.0, 0.0) + multinomial_prior(problem, ones)
+        hits = np.maximum(ones - 1.0, 0.0) + multinomial_prior(problem, ones, strength)
         return np.log(np.maximum(hits, EPSILON)) * table.multiplicity, np.zeros_like(ones)
     means = np.clip(ones.sum(axis=0) / np.maximum(observed.sum(axis=0), 1.0), 1e-6, 1.0 - 1e-6)
-    volume = np.maximum(observed - 1.0, 0.0) + STRENGTH
-    hits = np.maximum(ones - 1.0, 0.0) + STRENGTH * means
-    misses = np.maximum(observed - ones - 1.0, 0.0) + STRENGTH * (1.0 - means)
+    volume = np.maximum(observed - 1.0, 0.0) + strength
+    hits = np.maximum(ones - 1.0, 0.0) + strength * means
+    misses = np.maximum(observed - ones - 1.0, 0.0) + strength * (1.0 - means)
     return np.log(hits / volume) * table.multiplicity, np.log(misses / volume) * table.multiplicity
 
 
-def _own_volume(problem: Problem, ones: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _own_volume(
+    problem: Problem, ones: NDArray[np.float64], labels: NDArray[np.int64], strength: float
+) -> NDArray[np.float64]:
     """Log-normaliser of a row's own community once the row's links are taken out; 0 for the Bernoulli."""
     if problem.likelihood != "multinomial":
         return np.zeros(len(labels))
     table = problem.table
     degrees = table.group_degrees()
-    volumes = np.stack([ones[:, table.groups == g] @ table.multiplicity[table.groups == g] for g in range(degrees.shape[1])])
-    prior = multinomial_prior(problem, ones) * table.multiplicity
+    volumes = np.stack(
+        [ones[:, table.groups == g] @ table.multiplicity[table.groups == g] for g in range(degrees.shape[1])]
+    )
+    prior = multinomial_prior(problem, ones, strength) * table.multiplicity
     pseudo = np.bincount(table.groups, weights=prior, minlength=degrees.shape[1])
     left = np.maximum(volumes.T[labels] - degrees, 0.0) + pseudo
     return np.asarray((degrees * np.log(np.maximum(left, EPSILON))).sum(axis=1))
 
 
 def improved(problem: Problem, solution: Solution, *, by_icl: bool) -> Solution:
-    """The solution after leave-one-out moves if what is maximised (ICL or the objective) rises, else as it was."""
+    """Return the solution after leave-one-out moves if what is maximised (ICL or the objective) rises, else as it was."""
     other = leave_one_out(problem, solution)
     if other is None:
         return solution

@@ -49,15 +49,20 @@ class Material:
         For each side of a layer the columns of each sign.
     name : str
         The layer; keys the starts.
+    blocks : ndarray of int, shape (n_features,), optional
+        Block of each column, where there are no sides.
     """
 
     values: NDArray[np.bool_]
     observed: NDArray[np.bool_] | None
     sides: tuple[tuple[slice, ...], ...]
     name: str = ""
+    blocks: NDArray[np.intp] | None = None
 
     def groups(self) -> NDArray[np.intp]:
-        """The side each column belongs to."""
+        """Return the block each column belongs to: as given, else its side."""
+        if self.blocks is not None:
+            return self.blocks
         groups = np.zeros(self.values.shape[1], dtype=np.intp)
         for number, signs in enumerate(self.sides):
             for columns in signs:
@@ -158,7 +163,7 @@ class Search:
     # -------------------------------------------------------------- what to fit
 
     def pending(self) -> list[Unit]:
-        """The units to run next; none when the search is over."""
+        """Return the units to run next; none when the search is over."""
         settings = self.settings
         wanted = [r for r in self._next_candidates() if r not in self.parts]
         blocks = [
@@ -215,7 +220,9 @@ class Search:
         solution = self.solutions[chosen]
         labels, responsibilities = _living(solution)
         stats: dict[str, Any] = {
-            "log_likelihood": solution.objective if self.problem.prior == 0 else _log_likelihood(self.problem, solution),
+            "log_likelihood": solution.objective
+            if self.problem.prior == 0
+            else _log_likelihood(self.problem, solution),
             "n_communities": int(labels.max()) + 1,
             "n_requested": chosen,
             "n_iter": solution.n_iter,
@@ -231,13 +238,13 @@ class Search:
         return Outcome(labels, responsibilities, stats, self._disagreement(chosen, check))
 
     def _verdict(self, best: int, engine: Engine) -> Verdict | None:
-        """The gate, where there is a choice between one community and several by ICL."""
+        """Return the gate, where there is a choice between one community and several by ICL."""
         if not (self.choosing and self.criterion == "icl" and best > 1 and 1 in self.curve):
             return None
         return judge(self.curve[best] - self.curve[1], lambda k, thorough: self._null_gain(k, best, thorough, engine))
 
     def _null_gain(self, number: int, best: int, thorough: bool, engine: Engine) -> float:
-        """The gain of a search on the number-th shuffle, at numbers spread over the candidates and at the chosen one."""
+        """Return the gain of a search on the number-th shuffle, at numbers spread over the candidates and at the chosen one."""
         generator = np.random.Generator(np.random.Philox(self.starter.sequence("null", 0, number)))
         material = self.material
         values, observed = shuffled_within_rows(material.values, material.observed, material.sides, generator)
@@ -308,7 +315,7 @@ def _stability(parts: Sequence[Fits]) -> float | None:
 
 
 def _spread(candidates: Sequence[int], factor: float) -> list[int]:
-    """The first, the last, and between them each that exceeds the one before by a factor."""
+    """Return the first, the last, and between them each that exceeds the one before by a factor."""
     chosen, last = [candidates[0]], candidates[0]
     for r in candidates[1:]:
         if r >= factor * last:

@@ -80,11 +80,11 @@ class Starter:
         return np.sort(np.random.Generator(np.random.Philox(self.sequence("sample", 0))).permutation(n)[:_SAMPLE])
 
     def group(self, init: Init, n_components: int, restarts: Sequence[int]) -> Group:
-        """The restarts of one number of components, drawn when the engine asks for them."""
+        """Return the restarts of one number of components, drawn when the engine asks for them."""
         return Group(n_components, tuple(restarts), _Drawer(self, init, n_components))
 
     def sequence(self, purpose: str, n_components: int, *more: int) -> np.random.SeedSequence:
-        """The seed sequence of one purpose."""
+        """Return the seed sequence of one purpose."""
         keys = (crc32(self.layer.encode()), n_components, crc32(purpose.encode()), *more)
         return np.random.SeedSequence(entropy=self.seed, spawn_key=keys)
 
@@ -100,8 +100,8 @@ class Starter:
             bits = np.random.Philox(key=key)
             bits.advance(restarts[start] * stretch)
             np.random.Generator(bits).random(out=result[start:stop], dtype=np.float32)
-        # Numbers are multiples of 2^-24; half a step up keeps logarithms finite.
-        result += np.float32(2.0**-25)
+        # Numbers are multiples of 2^-24 below 1; without the zero, logarithms stay finite.
+        np.maximum(result, np.float32(2.0**-25), out=result)
         return result[:, :size]
 
 
@@ -195,7 +195,9 @@ def _dirichlet(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibil
 def _near_uniform(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibilities:
     """Equal responsibilities with a ripple; the first iterations are run here, in float64."""
     n = starter.problem.table.n_rows
-    q = 1.0 + _RIPPLE * starter.uniforms("near-uniform", r, restarts, r * n).reshape(len(restarts), r, n).astype(np.float64)
+    q = 1.0 + _RIPPLE * starter.uniforms("near-uniform", r, restarts, r * n).reshape(len(restarts), r, n).astype(
+        np.float64
+    )
     q /= q.sum(axis=1, keepdims=True)
     engine = ArrayEngine()
     for _ in range(_EXACT_ITERATIONS):
@@ -291,7 +293,7 @@ def structured_kind(restart: int) -> tuple[str, int]:
 
 
 def _structured(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibilities:
-    """A mix: Ward, spectral, k-means++ and near-uniform."""
+    """Return a mix: Ward, spectral, k-means++ and near-uniform."""
     result = np.empty((len(restarts), r, starter.problem.table.n_rows), dtype=np.float32)
     by_kind: dict[str, list[tuple[int, int]]] = {}
     for place, restart in enumerate(restarts):
@@ -306,7 +308,7 @@ def _structured(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibi
 def _custom(
     starter: Starter, init: Callable[..., NDArray[np.generic]], r: int, restarts: Sequence[int]
 ) -> Responsibilities:
-    """The user's own start: labels, shape (n_rows,), or responsibilities, shape (n_rows, r)."""
+    """Return the user's own start: labels, shape (n_rows,), or responsibilities, shape (n_rows, r)."""
     values, _ = starter.problem.table.unpack()
     result = np.empty((len(restarts), r, len(values)), dtype=np.float32)
     for place, restart in enumerate(restarts):

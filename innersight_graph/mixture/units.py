@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,7 +65,9 @@ class Unit:
 
     def run(self) -> Fits:
         """Fit every restart of the unit."""
-        return resolve_engine(self.engine).fit(self.starter.problem, [self.group], max_iter=self.max_iter, tol=self.tol)[0]
+        return resolve_engine(self.engine).fit(
+            self.starter.problem, [self.group], max_iter=self.max_iter, tol=self.tol
+        )[0]
 
     @cached_property
     def digest(self) -> str:
@@ -73,7 +77,11 @@ class Unit:
         h = hashlib.sha256()
         for array in (table.bits, table.multiplicity, table.groups, table.observed_bits):
             h.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
-        init = self.init if isinstance(self.init, str) else f"{self.init.__module__}.{getattr(self.init, '__qualname__', '')}"
+        init = (
+            self.init
+            if isinstance(self.init, str)
+            else f"{self.init.__module__}.{getattr(self.init, '__qualname__', '')}"
+        )
         starter = self.starter
         about = (
             _VERSION, table.n_rows, table.n_columns, problem.likelihood, problem.prior, starter.seed, starter.layer,
@@ -124,7 +132,19 @@ def _run_all(units: Sequence[Unit], numbers: Sequence[int], n_jobs: int | None) 
     if pool.n_jobs == 1:
         yield from _run_here(units, numbers)
         return
-    yield from pool(joblib.delayed(_run_there)(number, units[number]) for number in numbers)
+    lost = set(numbers)
+    try:
+        for number, fits in pool(joblib.delayed(_run_there)(number, units[number]) for number in numbers):
+            lost.discard(number)
+            yield number, fits
+    except BrokenProcessPool:
+        warnings.warn(
+            f"A worker process died, perhaps for lack of memory: {len(lost)} of {len(numbers)} pieces of work are done again, "
+            "in this process. The result is the same; pass a smaller n_jobs if it happens again.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        yield from _run_here(units, sorted(lost))
 
 
 def _run_here(units: Sequence[Unit], numbers: Sequence[int]) -> Iterator[tuple[int, Fits]]:
@@ -148,7 +168,12 @@ def _batches(units: Sequence[Unit], numbers: Sequence[int]) -> Iterator[list[int
             yield batch
             batch, work = [], 0.0
         batch.append(number)
-        work += unit.n_components * len(unit.restarts) * unit.starter.problem.table.n_rows * unit.starter.problem.table.n_columns
+        work += (
+            unit.n_components
+            * len(unit.restarts)
+            * unit.starter.problem.table.n_rows
+            * unit.starter.problem.table.n_columns
+        )
     if batch:
         yield batch
 
@@ -183,7 +208,9 @@ class _Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"checkpoint={str(folder)!r} cannot be used as a directory ({error}). Name another one.") from error
+            raise InputError(
+                f"checkpoint={str(folder)!r} cannot be used as a directory ({error}). Name another one."
+            ) from error
         self.folder = folder
 
     def load(self, unit: Unit) -> Fits | None:
@@ -192,7 +219,13 @@ class _Store:
             with np.load(path, allow_pickle=False) as data:
                 leaders = {int(key): data[f"leader-{key}"] for key in data["leaders"].tolist()}
                 return Fits(
-                    unit.n_components, unit.restarts, data["objective"], data["n_iter"], data["converged"], data["labels"], leaders
+                    unit.n_components,
+                    unit.restarts,
+                    data["objective"],
+                    data["n_iter"],
+                    data["converged"],
+                    data["labels"],
+                    leaders,
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             # Absent, or damaged by something else than us: the unit is run (again).
