@@ -259,3 +259,39 @@ def test_transformer_edges_are_exactly_the_true_ones(name: str) -> None:
     trace = check(model, *args, **kwargs)
     assert not trace.coverage.unknown_ops
     assert {"q", "k", "v"} <= set(trace.roles.values())
+
+
+@pytest.mark.parametrize("implementation", ["grouped_mm", "batched_mm"])
+def test_mixture_of_experts_is_a_marked_superset(implementation: str) -> None:
+    t = _transformers()
+    torch.manual_seed(0)
+    config = t.MixtralConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=24,
+        vocab_size=40, num_local_experts=4, num_experts_per_tok=2,
+    )  # fmt: skip
+    model = t.MixtralForCausalLM(config).eval()
+    model.config._experts_implementation = implementation
+    trace = trace_model(model, example={"input_ids": torch.arange(1, 8)[None], "use_cache": False})
+    experts = [unit for unit in trace.units if unit.kind == "experts"]
+    assert [unit.width for unit in experts] == [4 * 48, 4 * 16] * 2
+    assert trace.coverage.supersets == tuple(unit.name for unit in experts)
+    assert not trace.coverage.unknown_ops
+    assert not trace.coverage.unreached
+    truth = true_edges(model, input_ids=torch.arange(1, 8)[None], use_cache=False)
+    found = traced_edges(trace)
+    assert truth <= found
+    up, down = _unit_key(experts[0]), _unit_key(experts[1])
+    assert (up, down) in found
+    assert (up, _unit_key(trace.units[-1])) not in found
+
+
+def test_state_space_model_edges_cover_the_true_ones() -> None:
+    t = _transformers()
+    torch.manual_seed(0)
+    model = t.MambaForCausalLM(t.MambaConfig(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=2))
+    kwargs = {"input_ids": torch.arange(1, 8)[None], "use_cache": False}
+    trace = trace_model(model, example=kwargs)
+    # The mixer multiplies by dt_proj.weight itself, which the truth cannot cut: its edges alone are extra.
+    extra = traced_edges(trace) - true_edges(model, **kwargs)
+    assert {key[0].split(".")[-2] for edge in extra for key in edge} <= {"dt_proj", "x_proj", "out_proj"}
+    assert true_edges(model, **kwargs) <= traced_edges(trace)

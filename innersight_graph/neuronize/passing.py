@@ -16,6 +16,7 @@ __all__ = [
     "copy",
     "fold",
     "gates",
+    "halves",
     "keep",
     "move",
     "overwrite",
@@ -235,6 +236,15 @@ def _moving_axes(op: Op, target: torch.Tensor, source: torch.Tensor) -> list[int
         moved = max(source.ndim - (target.ndim - len(indices)), 0)
         return list(range(moved))
     return None
+
+
+def halves(tracer: Tracer, op: Op) -> None:
+    """Merge both halves of an axis (gated linear unit)."""
+    if without_neurons(tracer, op):
+        return
+    labels = tracer.labels(op.ins[0])
+    assert labels is not None
+    tracer.memory.write(op.outs[0], union(tracer.sets, *labels.chunk(2, dim=op.arg("dim"))))
 
 
 def fold(tracer: Tracer, op: Op) -> None:

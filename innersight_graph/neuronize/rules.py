@@ -50,7 +50,7 @@ _ATTENTION: dict[str, Rule] = {
 NORMS = frozenset((
     "native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit",
     "_native_batch_norm_legit_no_training", "_batch_norm_with_update", "_batch_norm_no_update", "cudnn_batch_norm",
-    "miopen_batch_norm", "batch_norm", "layer_norm", "_fused_rms_norm", "rms_norm", "_fused_layer_norm",
+    "miopen_batch_norm", "batch_norm", "layer_norm", "_fused_rms_norm", "rms_norm",
     "instance_norm",
 ))  # fmt: skip
 _OVERWRITTEN = frozenset((
@@ -62,11 +62,11 @@ _OVERWRITTEN = frozenset((
 _POINTWISE = frozenset((
     "_to_copy", "hardswish", "hardsigmoid", "hardtanh", "_prelu_kernel", "prelu", "celu", "rrelu",
     "rrelu_with_noise", "native_dropout", "dropout", "threshold", "where", "masked_fill", "lerp", "addcmul",
-    "addcdiv", "to", "contiguous", "positive", "relu6", "glu_none", "_fake_quantize", "clamp", "clip",
+    "addcdiv", "to", "contiguous", "positive", "relu6", "clamp", "clip",
     "log_sigmoid_forward", "softplus", "softshrink", "hardshrink", "nan_to_num", "polar", "complex",
     "view_as_real_copy", "_conj_physical", "conj_physical", "bucketize", "fmod", "remainder", "alpha_dropout",
     "feature_dropout", "lift_fresh_copy", "lift", "alias_copy", "detach_copy", "_unsafe_view",
-    "_nested_tensor_from_mask", "fused_dropout",
+
 ))  # fmt: skip
 _MOVES = frozenset((
     "cat", "stack", "index", "index_select", "_unsafe_index", "gather", "take", "take_along_dim", "flip", "roll",
@@ -77,12 +77,12 @@ _MOVES = frozenset((
     "_reshape_copy", "view_copy", "expand_copy", "permute_copy", "transpose_copy", "t_copy", "squeeze_copy",
     "unsqueeze_copy", "select_copy", "slice_copy", "split_copy", "split_with_sizes_copy", "unbind_copy",
     "unfold_copy", "as_strided_copy", "diagonal_copy", "narrow_copy", "unsafe_split", "unsafe_split_with_sizes",
-    "unsafe_chunk", "trace", "resize", "_reshape_alias", "_reshape_alias_copy", "movedim_copy",
+    "unsafe_chunk", "trace", "resize", "_reshape_alias", "_reshape_alias_copy",
 ))  # fmt: skip
 _REDUCTIONS = frozenset((
     "sum", "mean", "amax", "amin", "max", "min", "median", "nanmedian", "prod", "logsumexp", "var", "std",
     "var_mean", "std_mean", "norm", "linalg_vector_norm", "nansum", "any", "all", "aminmax", "mode", "kthvalue",
-    "nanmean", "_log_softmax_backward_data", "logcumsumexp_none", "argmax", "argmin", "count_nonzero",
+    "nanmean", "argmax", "argmin", "count_nonzero",
 ))  # fmt: skip
 _ALONG = frozenset(
     ["cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "sort", "topk", "argsort", "msort", "renorm"]
@@ -109,6 +109,7 @@ _RULES: dict[str, Rule] = {
     "copy": passing.copy,
     "as_strided": passing.reinterpret,
     "col2im": passing.fold,
+    "glu": passing.halves,
     "cdist": attention.distances,
     "_cdist_forward": attention.distances,
     "_euclidean_dist": attention.distances,
