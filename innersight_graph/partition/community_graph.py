@@ -18,7 +18,8 @@ from innersight_graph.partition.record import Partition, as_partition
 __all__ = ["community_graph"]
 
 FloatArray = npt.NDArray[np.float64]
-Members = dict[str, list[tuple[str, npt.NDArray[np.intp]]]]
+Groups = list[tuple[str, npt.NDArray[np.intp]]]
+Members = dict[str, Groups]
 
 
 def community_graph(G: Any, P: Any, *, rest: bool = False) -> nx.DiGraph:
@@ -49,7 +50,7 @@ def community_graph(G: Any, P: Any, *, rest: bool = False) -> nx.DiGraph:
 
     Notes
     -----
-    Two products with 0/1 membership matrices per pair of layers: as fast as reading the weights once.
+    Every weight is read a few times and nothing is done edge by edge in Python.
 
     Examples
     --------
@@ -92,30 +93,46 @@ def _sums(G: LayeredDiGraph, members: Members) -> Iterator[tuple[str, str, dict[
     for (source, target), weights in G.connections.items():
         if G.kinds[source, target] != "value" or not members[source] or not members[target]:
             continue
-        left, right = _membership(members[source], weights.shape[0]), _membership(members[target], weights.shape[1])
-        totals = {name: _total(left, _part(weights, name), right) for name in ("activation", "inhibition", "count")}
+        total = _sparse_totals if sparse.issparse(weights) else _dense_totals
+        totals = total(weights, members[source], members[target])
         for i, j in zip(*np.nonzero(totals["count"]), strict=True):
             yield members[source][i][0], members[target][j][0], _edge({k: float(v[i, j]) for k, v in totals.items()})
 
 
-def _membership(groups: list[tuple[str, npt.NDArray[np.intp]]], width: int) -> sparse.csr_array:
-    """Return the 0/1 matrix (n_communities, width) of who belongs where."""
+def _dense_totals(weights: npt.NDArray[np.float32], sources: Groups, targets: Groups) -> dict[str, FloatArray]:
+    """Return activation, inhibition and count between all pairs of groups by two products with 0/1 matrices."""
+    left, right = _membership(sources, weights.shape[0]), _membership(targets, weights.shape[1]).T
+    parts = {name: STORED[name](weights) for name in ("activation", "inhibition")}
+    parts["count"] = (weights != 0).astype(np.float32)
+    return {name: np.asarray(left @ part @ right) for name, part in parts.items()}
+
+
+def _sparse_totals(weights: sparse.csr_array, sources: Groups, targets: Groups) -> dict[str, FloatArray]:
+    """Return the same by one look-up per edge."""
+    left, right = _labels(sources, weights.shape[0]), _labels(targets, weights.shape[1])
+    i, j = np.repeat(left, np.diff(weights.indptr)), right[weights.indices]
+    kept = (i >= 0) & (j >= 0)
+    shape = (len(sources), len(targets))
+    pair, w = (i * shape[1] + j)[kept], weights.data[kept]
+    sums = {"activation": STORED["activation"](w), "inhibition": STORED["inhibition"](w), "count": None}
+    size = shape[0] * shape[1]
+    totals = {name: np.bincount(pair, weights=v, minlength=size) for name, v in sums.items()}
+    return {name: total.reshape(shape).astype(np.float64) for name, total in totals.items()}
+
+
+def _membership(groups: Groups, width: int) -> sparse.csr_array:
+    """Return the 0/1 matrix (n_groups, width) of who belongs where."""
     rows = np.repeat(np.arange(len(groups)), [positions.size for _, positions in groups])
     columns = np.concatenate([positions for _, positions in groups])
     return sparse.csr_array((np.ones(columns.size), (rows, columns)), shape=(len(groups), width))
 
 
-def _part(weights: Any, name: str) -> Any:
-    """Return one non-negative part of a connection: activation, inhibition, or 1 per edge."""
-    if sparse.issparse(weights):
-        data = STORED[None if name == "count" else name](weights.data)
-        return sparse.csr_array((data.astype(np.float64), weights.indices, weights.indptr), shape=weights.shape)
-    return (weights != 0).astype(np.float32) if name == "count" else STORED[name](weights)
-
-
-def _total(left: sparse.csr_array, part: Any, right: sparse.csr_array) -> FloatArray:
-    total = left @ part @ right.T
-    return np.asarray(total.toarray() if sparse.issparse(total) else total, dtype=np.float64)
+def _labels(groups: Groups, width: int) -> npt.NDArray[np.intp]:
+    """Return each neuron's group, -1 for none."""
+    labels = np.full(width, -1, dtype=np.intp)
+    for k, (_, positions) in enumerate(groups):
+        labels[positions] = k
+    return labels
 
 
 def _edge(sums: Mapping[str, float]) -> dict[str, Any]:
