@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +18,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.evaluation.members import Members
 from innersight_graph.evaluation.progress import steps
 from innersight_graph.evaluation.result import Evaluation, decode, encode
-from innersight_graph.files import write_text
+from innersight_graph.files import MALFORMED, read_text, write_text
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
@@ -125,7 +124,7 @@ class Report:
         G : LayeredDiGraph or networkx graph
             The partition must be one of this graph.
         """
-        text = source if isinstance(source, str) and source.lstrip().startswith("{") else _read(Path(source))
+        text = source if isinstance(source, str) and source.lstrip().startswith("{") else read_text(source, "report")
         try:
             record = json.loads(text)
             if record["format"] != FORMAT:
@@ -133,7 +132,7 @@ class Report:
             partition = Partition.from_json(json.dumps(record["partition"]))
             evaluations = {name: Evaluation.from_dict(e) for name, e in record["evaluations"].items()}
             environment = decode(record["environment"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except MALFORMED as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
@@ -330,12 +329,3 @@ def _columns(name: str, evaluation: Evaluation, i: int) -> dict[str, Any]:
         if key in evaluation.p_values:
             columns[column] = float(evaluation.p_values[key][i])
     return columns
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"The report {path} cannot be read: {error}. Give the path of a file written by Report.to_json."
-        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,8 @@ from innersight_graph.files import MALFORMED, MAX_TEXT_BYTES, check_source, chec
 from innersight_graph.graph.layered import LayeredDiGraph
 
 __all__ = ["as_layered", "edge_arrays", "read_graph", "to_igraph", "to_pandas_edgelist", "write_graph"]
+
+NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def as_layered(G: Any) -> LayeredDiGraph:
@@ -75,8 +78,15 @@ def write_graph(G: Any, path: str | PathLike[str], *, max_edges: int | None = 1_
     if suffix == ".npz":
         layered.save(target)
         return
+    plain = layered.to_networkx(max_edges)
     with whole_file(target, "graph") as temporary:
-        _WRITERS[suffix](layered.to_networkx(max_edges), temporary)
+        try:
+            _WRITERS[suffix](plain, temporary)
+        except (nx.NetworkXError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"This graph cannot be written as {suffix[1:]} ({error}). Rename the node or attribute, remove it, or "
+                "write the graph as .npz."
+            ) from error
 
 
 def read_graph(path: str | PathLike[str]) -> LayeredDiGraph:
@@ -123,6 +133,19 @@ def _known_suffix(path: Path) -> str:
     return suffix
 
 
+def _check_xml(graph: nx.DiGraph) -> None:
+    """Raise ValueError on text that XML cannot hold, which one of the libraries below writes nevertheless."""
+    for node, data in graph.nodes(data=True):
+        for text in (str(node), *filter(lambda value: isinstance(value, str), data.values())):
+            if NOT_XML.search(text):
+                raise ValueError(f"the node {node!r} has a control character, for which XML has no place")
+
+
+def _write_graphml(graph: nx.DiGraph, path: Path) -> None:
+    _check_xml(graph)
+    nx.write_graphml(graph, path)
+
+
 def _refuse_definitions(path: Path) -> None:
     """Raise ValueError if an XML file has a document type: its entities can expand without end or name other files."""
 
@@ -154,6 +177,7 @@ def _read_json(path: Path) -> nx.DiGraph:
 
 def _write_gexf(graph: nx.DiGraph, path: Path) -> None:
     # GEXF keeps the attribute name "kind" of an edge for itself, and has no graph attributes.
+    _check_xml(graph)
     named = graph.copy()
     for _, _, data in named.edges(data=True):
         data["connection"] = data.pop("kind")
@@ -168,7 +192,7 @@ def _read_gexf(path: Path) -> nx.DiGraph:
     return graph
 
 
-_WRITERS = {".graphml": nx.write_graphml, ".gexf": _write_gexf, ".json": _write_json}
+_WRITERS = {".graphml": _write_graphml, ".gexf": _write_gexf, ".json": _write_json}
 _READERS = {".graphml": _read_graphml, ".gexf": _read_gexf, ".json": _read_json}
 
 

@@ -40,7 +40,7 @@ def _checked_layer(layer: Any) -> Layer:
     if not isinstance(layer, Layer) or not _well_typed(layer):
         raise GraphSchemaError(
             f"{layer!r} is no description of a layer. Layer(name, depth, width, kind) was expected, with name and kind "
-            "as text, depth and width as whole numbers, and shape a tuple of whole numbers or None."
+            "as text, depth and width as whole numbers, shape a tuple of whole numbers and closing text, or None."
         )
     shape = None if layer.shape is None else tuple(map(int, layer.shape))
     return replace(layer, depth=int(layer.depth), width=int(layer.width), shape=shape)
@@ -49,7 +49,8 @@ def _checked_layer(layer: Any) -> Layer:
 def _well_typed(layer: Layer) -> bool:
     numbers = (layer.depth, layer.width, *(layer.shape or ()))
     whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in numbers)
-    return whole and isinstance(layer.name, str) and isinstance(layer.kind, str)
+    texts = (layer.name, layer.kind, "" if layer.closing is None else layer.closing)
+    return whole and all(isinstance(text, str) for text in texts)
 
 
 def check_connections(

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from innersight_graph.errors import InputError
-from innersight_graph.files import MALFORMED, check_unpacked
+from innersight_graph.files import MALFORMED, check_source, check_unpacked
 
 __all__ = ["load_model", "read_weights"]
 
@@ -79,13 +79,15 @@ def _from_torchvision(name: str) -> nn.Module:
 
 
 def _from_file(path: Path, name: str) -> nn.Module:
-    if not path.is_file():
+    check_source(path, "file of the model")
+    try:
+        factory = runpy.run_path(str(path)).get(name)
+        model = factory if isinstance(factory, nn.Module) else factory() if callable(factory) else None
+    except (Exception, SystemExit) as error:
         raise InputError(
-            f"There is no file {str(path)!r}. Write the path of the Python file that makes the model, then :factory."
-        )
-    names = runpy.run_path(str(path))
-    factory = names.get(name)
-    model = factory if isinstance(factory, nn.Module) else factory() if callable(factory) else None
+            f"Making the model {name!r} of {str(path)!r} raised {type(error).__name__}: {error}. Expected a Python file "
+            f"in which {name!r} is a function without arguments that returns a torch.nn.Module."
+        ) from error
     if not isinstance(model, nn.Module):
         raise InputError(
             f"{name!r} in {str(path)!r} gave a {type(model if factory is not None else None).__name__}. Expected a "
@@ -103,9 +105,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     InputError
         The file is missing, damaged, or holds something else than tensors by name.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {str(path)!r}. Give the path of the weights.")
+    path = check_source(path, "file of weights")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
