@@ -33,6 +33,10 @@ class Expectation(Protocol):
         """E itself, (n_channels, n_rows, n_features)."""
         ...
 
+    def total(self) -> Floats:
+        """Sum of E over channels, (n_rows, n_features)."""
+        ...
+
 
 @dataclass(frozen=True)
 class Product(Expectation):
@@ -59,6 +63,10 @@ class Product(Expectation):
         full: Floats = self.row_factors[:, :, None] * self.column_factors[:, None, :]
         return full
 
+    def total(self) -> Floats:
+        """See `Expectation.total`."""
+        return self.row_factors.T @ self.column_factors
+
 
 @dataclass(frozen=True)
 class Shared(Expectation):
@@ -84,6 +92,10 @@ class Shared(Expectation):
         full: Floats = self.probability[None] * self.share[:, None, :]
         return full
 
+    def total(self) -> Floats:
+        """See `Expectation.total`; the shares of a column sum to one."""
+        return self.probability
+
 
 @dataclass(frozen=True)
 class Dense(Expectation):
@@ -108,6 +120,10 @@ class Dense(Expectation):
     def dense(self) -> Floats:
         """See `Expectation.dense`."""
         return self.full
+
+    def total(self) -> Floats:
+        """See `Expectation.total`."""
+        return np.asarray(self.full.sum(axis=0))
 
 
 def saturating_margins(
@@ -185,7 +201,7 @@ def signed_expectation(
         root = np.sqrt(total)
         row_factors = np.broadcast_to(row_total / root, row_signs.shape)
         return Product(row_factors.astype(dtype), (share * column_total / root).astype(dtype)), None
-    x, y = saturating_margins(row_total, column_total, rounds=rounds, start=start)
+    x, y = saturating_margins(row_total.astype(dtype), column_total.astype(dtype), rounds=rounds, start=start)
     probability = -np.expm1(-np.outer(x.astype(dtype), y.astype(dtype)))
     if rows == "sign":
         odds = row_signs[:, :, None] * column_signs[:, None, :] / np.maximum(row_signs.sum(axis=1), 1.0)[:, None, None]

@@ -54,10 +54,11 @@ class PoissonBlock:
 
     def statistics(self, Q: Floats, R: Floats) -> Floats:
         """Return observed over expected counts of every block, (2 · n_channels, groups of rows, groups of features)."""
+        Q, R = Q.astype(self.dtype, copy=False), R.astype(self.dtype, copy=False)
         observed = np.zeros((self.n_channels, Q.shape[1], R.shape[1]))
         for rows, channels in self._pieces():
             for s in range(self.n_channels):
-                observed[s] += (Q[rows].T @ channels[s]) @ R
+                observed[s] += Q[rows].T @ (channels[s] @ R)
         return np.concatenate([observed, np.asarray(self.expectation.tables(Q, R), dtype=float)])
 
     def cell_evidence(self, stats: Floats) -> Floats:
@@ -81,7 +82,7 @@ class PoissonBlock:
         ln Σ_h R θ in place of mean field's Σ_h R ln θ: belief propagation without the cavity, at the same cost, and
         better where the labels are uncertain.
         """
-        rates = np.matmul(R, θ.transpose(0, 2, 1).astype(self.dtype))
+        rates = np.matmul(R.astype(self.dtype, copy=False), θ.transpose(0, 2, 1).astype(self.dtype))
         logs = np.log(rates)
         L = -self.expectation.rows(rates)
         for rows, channels in self._pieces():
@@ -91,7 +92,7 @@ class PoissonBlock:
 
     def column_messages(self, θ: Floats, Q: Floats) -> Floats:
         """The same for features, (n_features, groups)."""
-        rates = np.matmul(Q, θ.astype(self.dtype))
+        rates = np.matmul(Q.astype(self.dtype, copy=False), θ.astype(self.dtype))
         logs = np.log(rates)
         L = -self.expectation.columns(rates)
         for rows, channels in self._pieces():

@@ -187,12 +187,16 @@ def _sign_degrees(codes: NDArray[np.int8]) -> tuple[Floats, Floats]:
 
 def _sign_residuals(codes: NDArray[np.int8], null: Expectation) -> Pair:
     """S = ((A⁺ − A⁻) − (E⁺ − E⁻)) / d and T = ((A⁺ + A⁻) − p) / d with d = √(max(p, ¼ mean p) · F)."""
-    E = null.dense()
-    p = E[0] + E[1]
-    d = np.sqrt(np.maximum(p, 0.25 * max(float(p.mean()), 1e-12)) * codes.shape[1])
-    total = ((codes > 0) - p) / d
+    p = null.total()
+    d = np.maximum(p, 0.25 * max(float(p.mean()), 1e-12))
+    np.sqrt(d, out=d)
+    d *= np.sqrt(codes.shape[1])
+    total = (codes > 0).astype(p.dtype)
+    total -= p
+    total /= d
     if not (codes == 2).any():
         return Pair(total, total)
+    E = null.dense()
     difference = ((codes == 1).astype(p.dtype) - (codes == 2) - (E[0] - E[1])) / d
     return Pair(difference, total)
 

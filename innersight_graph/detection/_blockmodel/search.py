@@ -92,7 +92,7 @@ class Search:
         if size == 1:
             return [self.one]
         strongest = self._strongest(size)
-        count = 1 if is_large(self.profile) else self.n_init
+        count = 0 if is_large(self.profile) else self.n_init
         more = [self._fit(size, 10 + i, strongest[i % len(strongest)], n_init=1) for i in range(count)]
         return self._ranked(size, [*self.fits(size), *more])
 
