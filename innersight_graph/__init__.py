@@ -31,6 +31,7 @@ _HOMES = {
     "innersight_graph.mixture.estimators": ("BernoulliMixture", "MultinomialMixture"),
     "innersight_graph.detection": ("detect",),
     "innersight_graph.detection.em": ("PartialResultWarning", "SelectionWarning", "em_communities"),
+    "innersight_graph.detection.density": ("DensitySweep", "density_sweep"),
     "innersight_graph.detection.louvain": ("louvain_communities",),
     "innersight_graph.detection.leiden": ("leiden_communities",),
     "innersight_graph.detection.blockmodel": ("blockmodel_communities",),
@@ -61,7 +62,9 @@ _HOMES = {
     ),
     "innersight_graph.probe": ("Capture", "ablate", "activations", "capture"),
     "innersight_graph.evaluation": (
-        "Ablation", "Consistency", "Evaluation", "Occlusion", "PartitionScore", "Sensitivity", "Structure",
+        "Ablation", "ActivationLevel", "Checkpoint", "Consistency", "Embedding", "Evaluation", "NoiseSearch", "Occlusion",
+        "PartitionScore", "Pruning", "Removal", "Sensitivity", "Structure", "error_profile", "flow", "noise_communities",
+        "prune_to_key", "remove_neurons", "track",
     ),
     "innersight_graph.report": ("Report", "evaluate"),
     "innersight_graph.comparison": ("Comparison", "capabilities", "compare"),

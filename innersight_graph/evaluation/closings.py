@@ -133,7 +133,7 @@ class Outcome:
 
 
 class ClosingRun:
-    """A session on the live model: one clean pass on entering, then any closings; everything restored on leaving."""
+    """A session on the live model: a clean pass on entering, any closings inside, all restored after."""
 
     def __init__(
         self,
@@ -174,6 +174,13 @@ class ClosingRun:
     def methods(self) -> Mapping[str, str]:
         """How each layer was closed."""
         return self._closer.methods
+
+    @property
+    def predictions(self) -> NDArray[np.intp]:
+        """The clean model's class of each sample."""
+        clean = self._clean.reshape(len(self._clean), -1)
+        chosen = clean.argmax(1) if clean.shape[1] > 1 else (clean[:, 0] > 0).long()
+        return np.asarray(chosen.cpu().numpy(), dtype=np.intp)
 
     def communities(self, members: Members, value: Any, *, outputs: bool = False) -> Outcome:
         """Close every community in turn; ``outputs``: also measure loss, logit shift and divergence."""
@@ -229,7 +236,7 @@ class ClosingRun:
     def drops_of_draws(
         self, groups: LayerGroups, labels: NDArray[np.intp], value: Any, *, deadline: float = float("inf")
     ) -> FloatArray:
-        """Measure drops of random partitions: ``(draws, k, 1 + C)``, overall then per class; fewer draws past the deadline."""
+        """Measure drops of random partitions, ``(draws, k, 1 + C)``: overall, then per class; fewer past the deadline."""
         k = len(groups.sizes)
         drops = np.zeros((len(labels), k, 1 + self.scores.n_classes))
         if not self.can_close(groups.layer, value):

@@ -62,8 +62,7 @@ class LayerGroups:
         return member
 
     def draws(self, n_draws: int, seed: int | None) -> IntArray:
-        """Draw random labels ``(n_draws, n_neurons)``: the tested neurons permuted among themselves, silent ones
-        left out.
+        """Draw random labels ``(n_draws, n)``: the tested neurons permuted among themselves, silent ones left out.
 
         The draws depend on seed, layer and sizes only, so every evaluator sees the same random groups.
         """

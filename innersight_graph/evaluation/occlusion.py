@@ -1,4 +1,4 @@
-"""`Occlusion`: which parts of the input a community responds to (the paper's perturbation-statistical analysis, Eq. 36)."""
+"""`Occlusion`: which parts of the input a community responds to (perturbation-statistical analysis, Eq. 36)."""
 
 from __future__ import annotations
 

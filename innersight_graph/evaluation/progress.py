@@ -13,7 +13,7 @@ PATIENCE = 2.0
 
 
 def steps(items: Sequence[T], what: str, progress: bool) -> Iterator[T]:
-    """Yield the items, showing a bar on stderr when ``progress`` and the whole is going to take more than two seconds."""
+    """Yield the items, with a bar on stderr when ``progress`` and the whole is going to take over two seconds."""
     if not progress:
         yield from items
         return

@@ -15,6 +15,7 @@ from torch import nn
 from innersight_graph.errors import InputError, UnsupportedLayerError
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
+from innersight_graph.probe.batches import Batches
 from innersight_graph.probe.capturing import Pass, eager
 from innersight_graph.probe.functions import AtFunctions
 from innersight_graph.probe.session import hooked, undisturbed
@@ -29,7 +30,7 @@ from innersight_graph.probe.sites import (
     replace_neurons,
 )
 
-__all__ = ["Closed", "ablate", "closed_parameters", "closing"]
+__all__ = ["Closed", "ablate", "closed_parameters", "closing", "graph_of"]
 
 Value = float | Literal["mean", "resample"] | ArrayLike
 
@@ -265,7 +266,7 @@ def _plan(model: nn.Module, neurons: list[Hashable], graph: Any, example: Any, v
     """Group the neurons by layer and find each layer's closing point."""
     if not neurons:
         return []
-    G = as_layered(graph) if graph is not None else _graph_of(model, example)
+    G = as_layered(graph) if graph is not None else _graph_of_example(model, example)
     places = _locate(G, neurons)
     layers = list(dict.fromkeys(layer for layer, _ in places))
     sites = find_sites(model, G, layers)
@@ -310,10 +311,17 @@ def _locate(G: LayeredDiGraph, neurons: list[Hashable]) -> list[tuple[str, int]]
     return [position[node] for node in neurons]
 
 
-def _graph_of(model: nn.Module, example: Any) -> LayeredDiGraph:
+def _graph_of_example(model: nn.Module, example: Any) -> LayeredDiGraph:
     from innersight_graph.neuronize.build import neuron_graph
 
     return neuron_graph(model, example=example)
+
+
+def graph_of(model: nn.Module, data: Any) -> LayeredDiGraph:
+    """Trace the model with one sample of the data to find its layers and closing points."""
+    first = Batches(data, model).first().rows(slice(0, 1))
+    example = first.kwargs if not first.args else first.args
+    return _graph_of_example(model, example)
 
 
 def _fill(tensor: torch.Tensor, plan: Closed, samples: int | None) -> torch.Tensor | float:

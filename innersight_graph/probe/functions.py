@@ -61,8 +61,7 @@ class AtFunctions(TorchFunctionMode):
 
 
 def locate_points(model: nn.Module, batch: Batch, sites: Mapping[str, Site]) -> dict[str, Site]:
-    """Run the model once and settle where each site is read: at its module if that output is the closing point, or a
-    function.
+    """Run the model once and settle where each site is read: at its module's output, or at a function's result.
 
     Sites without a trace's description keep their module. A point that only exists inside one larger function (a
     projection

@@ -218,10 +218,10 @@ def _by_difference(
                 directions.append(v)
             return x + sign * step * v
 
-        with torch.no_grad(), _with_inputs(model, batch, move) as (_, tracked):
-            with recorded(model, sites, detach=True, located=True) as store:
-                forward(model, tracked)
-                return {name: store[name] for name in sites}
+        moving, reading = _with_inputs(model, batch, move), recorded(model, sites, detach=True, located=True)
+        with torch.no_grad(), moving as (_, tracked), reading as store:
+            forward(model, tracked)
+            return {name: store[name] for name in sites}
 
     ahead, behind = moved(1.0), moved(-1.0)
     return {name: (ahead[name].double() - behind[name].double()) / (2 * step) for name in sites}

@@ -241,5 +241,5 @@ def _usual_grid(sample: tuple[int, ...], floating: bool) -> tuple[int, ...]:
         return sample[-1:]
     if len(sample) >= 2:
         return sample[-2:]
-    side = int(round(sample[0] ** 0.5)) if sample else 0
+    side = round(sample[0] ** 0.5) if sample else 0
     return (side, side) if sample and side * side == sample[0] else sample

@@ -1,0 +1,160 @@
+"""`Embedding`: the data as one community sees them, in two dimensions and in numbers (the paper's Fig. 3a and b)."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innersight_graph.errors import InputError
+from innersight_graph.evaluation.closings import ClosingRun
+from innersight_graph.evaluation.members import LayerGroups, Members, null_of_layers
+from innersight_graph.evaluation.result import Evaluation
+from innersight_graph.probe.tables import measured
+from innersight_graph.statistics import holm
+
+__all__ = ["Embedding"]
+
+FloatArray = NDArray[np.float64]
+NEIGHBOURS = 5
+
+
+@final
+class Embedding:
+    """Representation of each community, other neurons of the layer at their average: t-SNE, with numbers to check
+    the picture.
+
+    Neurons at a constant do not change distances, so the representation is that of the members alone.
+
+    Parameters
+    ----------
+    model : Module
+        The model that the graph was made from.
+    data
+        Batches of ``(inputs, targets)`` or a pair of tensors, targets being classes.
+    permutations : int, default 999
+        Random permutations of the targets that purity is compared with.
+    tsne : bool, default True
+        Compute the two-dimensional pictures (the slow part); the numbers do not need them.
+    max_samples : int, default 1000
+        Samples taken (evenly spaced) if there are more.
+    perplexity : float, default 30
+        t-SNE's; lowered where there are few samples.
+    name : str, default "embedding"
+
+    Notes
+    -----
+    `evaluate` returns an `Evaluation` with
+
+    - ``per_community`` (m,): 5-nearest-neighbour purity, the mean share of a sample's five nearest neighbours in its
+    own class;
+      ``value``: mean;
+    - ``maps["points"]`` (m, n, 2): t-SNE; ``details["targets"]`` (n,), ``["samples"]`` (n,) positions in the data;
+    - ``details["silhouette"]`` (m,): mean silhouette of the classes, -1 to 1; ``details["chance"]``: purity of
+    permuted targets;
+    - ``p_values["purity"]`` (m,): against permuted targets, Holm; ``p_values["null"]``: against random groups of
+    equal size (with
+      ``nulls``), ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``.
+
+    References
+    ----------
+    van der Maaten & Hinton 2008, https://www.jmlr.org/papers/v9/vandermaaten08a.html.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: Any,
+        *,
+        permutations: int = 999,
+        tsne: bool = True,
+        max_samples: int = 1000,
+        perplexity: float = 30.0,
+        name: str = "embedding",
+    ) -> None:
+        if max_samples < NEIGHBOURS + 2:
+            raise InputError(
+                f"max_samples={max_samples} came; five nearest neighbours need at least {NEIGHBOURS + 2} samples."
+            )
+        self.model = model
+        self.data = data
+        self.permutations = permutations
+        self.tsne = tsne
+        self.max_samples = max_samples
+        self.perplexity = perplexity
+        self.name = name
+
+    def evaluate(
+        self, G: Any, partition: Any, *, nulls: int = 0, seed: int | None = None, progress: bool = False, **options: Any
+    ) -> Evaluation:
+        """Embed a partition of G; see the class for what is returned."""
+        from sklearn.metrics import silhouette_score
+
+        members = Members.of(G, partition)
+        with ClosingRun(self.model, self.data, members.graph, [], metric="classification") as run:
+            targets = np.asarray(run.scores.classes)
+        if len(targets) < NEIGHBOURS + 2:
+            raise InputError(f"{len(targets)} samples came; five nearest neighbours need at least {NEIGHBOURS + 2}.")
+        samples = np.unique(np.linspace(0, len(targets) - 1, min(len(targets), self.max_samples)).round().astype(int))
+        targets = targets[samples].astype(np.int32)
+        layers = [g.layer for g in members.layers]
+        tables = {
+            k: v[:, samples].astype(np.float64)
+            for k, v in measured(self.model, self.data, members.graph, layers).items()
+        }
+        m = len(members.partition)
+        purity, silhouette, p = (np.full(m, np.nan) for _ in range(3))
+        points = np.full((m, len(samples), 2), np.nan)
+        chance = np.full(m, np.nan)
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(0 if seed is None else seed)))
+        for groups in members.layers:
+            if groups.layer not in tables:
+                continue
+            for k, i in enumerate(groups.communities.tolist()):
+                own = tables[groups.layer][groups.labels == k].T
+                near = neighbours(own)
+                purity[i] = (targets[near] == targets[:, None]).mean()
+                shuffled = rng.permuted(np.repeat(targets[None], self.permutations, axis=0), axis=1)
+                random = (shuffled[:, near] == shuffled[:, :, None]).mean(axis=(1, 2))
+                p[i] = (1 + (random >= purity[i] - 1e-12).sum()) / (1 + len(random))
+                chance[i] = random.mean() if len(random) else np.nan
+                spread = own.std() > 0 and 1 < len(np.unique(targets)) < len(targets)
+                silhouette[i] = silhouette_score(own, targets) if spread else 0.0
+                if self.tsne and own.std() > 0:
+                    points[i] = self._points(own, seed)
+
+        def under(groups: LayerGroups, labels: NDArray[np.intp]) -> FloatArray:
+            values = [
+                neighbours(tables[groups.layer][labels == k].T) for k in range(len(groups.sizes)) if (labels == k).any()
+            ]
+            found = iter([(targets[near] == targets[:, None]).mean() for near in values])
+            return np.array([next(found) if (labels == k).any() else np.nan for k in range(len(groups.sizes))])
+
+        observed = {g.layer: purity[g.communities] for g in members.layers if g.layer in tables}
+        null = null_of_layers(members, observed, under, nulls=nulls, seed=seed)
+        details: dict[str, Any] = {
+            "silhouette": silhouette, "chance": chance, "targets": targets, "samples": samples, "n": len(samples),
+        }  # fmt: skip
+        p_values = {"purity": holm(np.where(members.tested, p, np.nan))}
+        if null is not None:
+            p_values["null"] = null.pvalue
+            details |= {"null_mean": null.mean, "null_low": null.low, "null_high": null.high, "n_draws": nulls}
+        chosen = purity[members.tested]
+        value = float(np.nanmean(chosen)) if np.isfinite(chosen).any() else float("nan")
+        return Evaluation(self.name, value, purity, {"points": points}, p_values=p_values, details=details)
+
+    def _points(self, own: FloatArray, seed: int | None) -> FloatArray:
+        from sklearn.manifold import TSNE
+
+        perplexity = min(self.perplexity, (len(own) - 1) / 3)
+        learner = TSNE(perplexity=perplexity, init="random" if own.shape[1] < 2 else "pca", random_state=seed or 0)
+        return np.asarray(learner.fit_transform(own.astype(np.float32)), dtype=np.float64)
+
+
+def neighbours(own: FloatArray) -> NDArray[np.intp]:
+    """Find the five nearest other samples of each sample: (n, 5)."""
+    square = (own**2).sum(axis=1)
+    distance = square[:, None] + square[None, :] - 2 * own @ own.T
+    np.fill_diagonal(distance, np.inf)
+    return np.argpartition(distance, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
