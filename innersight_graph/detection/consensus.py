@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.intp]
 def consensus_communities(
     partitions: Any,
     *,
-    method: str = "blockmodel",
+    of: str = "blockmodel",
     n_runs: int = 10,
     layers: str | Iterable[str] | None = None,
     seed: int | None = None,
@@ -34,7 +34,7 @@ def consensus_communities(
     ----------
     partitions : sequence of Partition, or a graph
         Partitions of the same neurons. A graph is partitioned `n_runs` times first.
-    method, n_runs, **options
+    of, n_runs, **options
         For a graph: the detector, how often to run it, and what to pass it. Not used with partitions.
     layers : str, iterable of str, or None
         Layers to keep; None is all that every partition covers.
@@ -73,7 +73,7 @@ def consensus_communities(
     """
     entropy = resolve_seed(seed)
     if isinstance(partitions, Partition) or not isinstance(partitions, Sequence):
-        runs = _run(partitions, method, n_runs, layers, entropy, options)
+        runs = _run(partitions, of, n_runs, layers, entropy, options)
     else:
         runs = list(partitions)
     if not runs or not all(isinstance(run, Partition) for run in runs):
@@ -106,13 +106,13 @@ def consensus_communities(
     return Partition.from_labels(G, labels, method="consensus", params=params, seed=entropy, stats=stats)
 
 
-def _run(G: Any, method: str, n_runs: int, layers: Any, entropy: int, options: dict[str, Any]) -> list[Partition]:
+def _run(G: Any, of: str, n_runs: int, layers: Any, entropy: int, options: dict[str, Any]) -> list[Partition]:
     from innersight_graph.detection import detect
 
     if n_runs < 1:
         raise InputError(f"n_runs={n_runs} came; at least one run was expected.")
     seeds = np.random.SeedSequence(entropy).generate_state(n_runs)
-    return [detect(G, method, layers=layers, seed=int(s), **options) for s in seeds]
+    return [detect(G, of, layers=layers, seed=int(s), **options) for s in seeds]
 
 
 def _consensus(votes: Ints) -> tuple[Ints, dict[str, Any]]:

@@ -53,7 +53,11 @@ def random_communities(
     labels = {}
     for name, live, _ in live_layers(graph, layers):
         rng = np.random.default_rng(seed_sequence(entropy, name))
-        equal = np.arange(live.size) % number_of(n_communities, name, live.size)
-        labels[name] = rng.permutation(equal if like is None else like.labels(name)[live])
+        if like is None:
+            labels[name] = rng.permutation(np.arange(live.size) % number_of(n_communities, name, live.size))
+        else:
+            labels[name] = like.labels(name)[live]
+            assigned = labels[name] >= 0
+            labels[name][assigned] = rng.permutation(labels[name][assigned])
     params = {"n_communities": n_communities, "like": None if like is None else like.method}
     return assemble(graph, labels, method="random", params=params, seed=entropy)

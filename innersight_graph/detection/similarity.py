@@ -185,7 +185,7 @@ def _draw(gains: Floats, draw: float) -> int:
         return int(draw * gains.size)
     z = (gains - gains.max()) / np.ptp(gains)
     low, high = -6.0, 6.0
-    for _ in range(20):
+    for _ in range(8):
         middle = (low + high) / 2
         p = np.exp(z * np.exp(middle))
         p /= p.sum()
