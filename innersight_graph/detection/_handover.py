@@ -60,7 +60,11 @@ def networkx_labels(target: Objective, seed: int | None, method: str, backend: s
     H = nx.Graph()
     H.add_nodes_from(range(target.size))
     H.add_weighted_edges_from(zip(edges.row.tolist(), edges.col.tolist(), edges.data.tolist(), strict=True))
-    function = getattr(nx.community, f"{method}_communities")
+    function = getattr(nx.community, f"{method}_communities", None)
+    if function is None:
+        raise InputError(
+            f"networkx {nx.__version__} has no {method}, for any backend. Leave backend=None, or update it."
+        )
     options: dict[str, Any] = {"weight": "weight", "resolution": target.resolution, "backend": backend}
     if seed is not None:
         options["seed"] = seed
