@@ -149,6 +149,19 @@ def test_selection_is_the_strongest_inputs_of_each_neuron(k: int, as_sparse: boo
     assert edges.n_total == sum(np.count_nonzero(m) for m in arrays.values())
 
 
+def test_a_neuron_with_many_source_layers_keeps_its_strongest_inputs() -> None:
+    rng = np.random.default_rng(0)
+    names = "abcdef"
+    layers = [Layer(name, depth, 4, "linear") for depth, name in enumerate(names)]
+    G = LayeredDiGraph.from_arrays(layers, {(name, "f"): rng.normal(size=(4, 4)) for name in names[:-1]})
+    edges = select_edges(G, per_neuron=2)
+    assert np.bincount(edges.target, minlength=24)[20:].tolist() == [4] * 4
+    everything = select_edges(G, per_neuron=4)
+    for target in range(20, 24):
+        mine = np.sort(everything.strength[everything.target == target])[::-1]
+        np.testing.assert_allclose(np.sort(edges.strength[edges.target == target])[::-1], mine[:4])
+
+
 def test_the_budget_is_kept() -> None:
     G, _ = partitioned(DIGITS)
     assert len(select_edges(G, max_edges=300)) <= 300

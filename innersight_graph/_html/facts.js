@@ -96,5 +96,5 @@
       : `More specific than random groups here (p ${p}), but closed another way it hurts another class most: do not name it after one.`);
   }
 
-  InnerSight.facts = { of, effect, current, closings, worst, tooltip, byClass, sentence };
+  InnerSight.facts = { of, effect, shortNames, current, closings, worst, tooltip, byClass, sentence };
 })();

@@ -79,7 +79,9 @@ def select_edges(G: LayeredDiGraph, *, per_neuron: int = 3, max_edges: int = 500
     G : LayeredDiGraph
         The graph; connections of kind ``"gate"`` are left out.
     per_neuron : int, default 3
-        Connections kept for each receiving neuron and pair of layers. Lowered until the selection fits `max_edges`;
+        Connections kept for each receiving neuron and pair of layers, and twice as many over all pairs (models with
+        residual
+        connections have many). Lowered until the selection fits `max_edges`;
         if one each is still too many, the strongest relative to their layer pair are kept.
     max_edges : int, default 5000
         Upper bound on the selection.
@@ -110,6 +112,12 @@ def select_edges(G: LayeredDiGraph, *, per_neuron: int = 3, max_edges: int = 500
     if not parts:
         parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))]
     s, t, w, strength = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if per_neuron:
+        rank = _rank_within(t, strength)
+        near = rank < 2 * per_neuron
+        if not near.all():
+            s, t, w, strength = s[near], t[near], w[near], strength[near]
+            kept = float(np.abs(w).sum(dtype=np.float64))
     if len(w) > max_edges:
         keep = np.sort(np.argsort(-strength, kind="stable")[:max_edges])
         s, t, w, strength = s[keep], t[keep], w[keep], strength[keep]
@@ -124,6 +132,15 @@ def select_edges(G: LayeredDiGraph, *, per_neuron: int = 3, max_edges: int = 500
         s[order], t[order], w[order].astype(np.float32), strength[order].astype(np.float32),
         n_total, kept / mass if mass > 0 else 1.0, per_neuron,
     )  # fmt: skip
+
+
+def _rank_within(group: npt.NDArray[np.int64], strength: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return each entry's rank by strength among those of its group, the strongest first."""
+    order = np.lexsort((-strength, group))
+    ordered = group[order]
+    rank = np.empty(len(group), dtype=np.int64)
+    rank[order] = np.arange(len(group)) - np.searchsorted(ordered, ordered, side="left")
+    return rank
 
 
 def count_connections(G: LayeredDiGraph) -> int:

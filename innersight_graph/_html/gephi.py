@@ -87,9 +87,12 @@ def _decorated(G: Any, P: Any, max_edges: int | None) -> nx.DiGraph:
     G = as_layered(G)
     total = count_connections(G)
     everything = max_edges is None or total <= max_edges
-    widest = max(layer.width for layer in G.layers)
+    all_of_them = sum(layer.width for layer in G.layers)
     scene = build_scene(
-        G, as_partition(G, P), max_edges=UNBOUNDED if everything else max_edges, per_neuron=widest if everything else 10
+        G,
+        as_partition(G, P),
+        max_edges=UNBOUNDED if everything else max_edges,
+        per_neuron=all_of_them if everything else 10,
     )
     directed = G.graph.get("directed", True) or len(G.layers) > 1
     plain = nx.DiGraph() if directed else nx.Graph()

@@ -110,7 +110,7 @@
   }
 
   function refresh(changed) {
-    if (!changed || [...changed].some((key) => !["hover", "tab", "sharedScale"].includes(key))) {
+    if (!changed || [...changed].some((key) => !["hover", "tab", "sharedScale", "picture"].includes(key))) {
       illuminate();
       bitmap = null;
       network.setData({ nodes: paint.nodes(scene(), state, lit, open), edges: [] });

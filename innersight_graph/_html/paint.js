@@ -6,7 +6,7 @@
   const DASHED_MOST = 6000; // dashes are slow to draw; with more edges inhibition is shown by dashes on the selection only
 
   /* Adds one connection to a path: a horizontal S between columns, a bow inside a column or a ring. */
-  function connect(pen, x1, y1, x2, y2, r1, r2, ring) {
+  function connect(pen, x1, y1, x2, y2, r1, r2, ring, lift = 0) {
     if (ring) {
       pen.moveTo(x1, y1);
       pen.quadraticCurveTo((x1 + x2) * 0.36, (y1 + y2) * 0.36, x2, y2);
@@ -25,6 +25,10 @@
     }
     const way = x2 > x1 ? 1 : -1, a = x1 + way * r1, b = x2 - way * r2, middle = (a + b) / 2;
     pen.moveTo(a, y1);
+    if (lift) {
+      pen.bezierCurveTo(a + (b - a) * 0.3, y1 - lift, b - (b - a) * 0.3, y2 - lift, b, y2);
+      return;
+    }
     pen.bezierCurveTo(middle, y1, middle, y2, b, y2);
   }
 
@@ -58,6 +62,9 @@
     return kept;
   }
 
+  /* Connections that skip layers arch over them, activation above and inhibition below. */
+  const lift = (scene, a, b, sign) => (Math.abs(scene.boxes[a].layer - scene.boxes[b].layer) < 3 ? 0 : sign * Math.min(170, 0.16 * Math.abs(scene.boxes[a].x - scene.boxes[b].x)));
+
   /* At rest connections start at the rim of an unpartitioned layer's box: drawn to every dot they would hide the grid. */
   function edgeOfGrid(scene, neuron, side) {
     const box = scene.boxes[scene.boxOf[neuron]];
@@ -77,10 +84,10 @@
         const a = scene.boxes[edge.s], b = scene.boxes[edge.t];
         // Side by side, so that activation and inhibition between the same two stay apart.
         const up = -edge.sign * 0.22;
-        connect(path, a.x, a.y + up * a.radius, b.x, b.y + up * b.radius, a.radius, b.radius, ring);
+        connect(path, a.x, a.y + up * a.radius, b.x, b.y + up * b.radius, a.radius, b.radius, ring, lift(scene, edge.s, edge.t, edge.sign));
       } else {
         const from = strong ? 6 : edgeOfGrid(scene, edge.s, 1), to = strong ? 6 : edgeOfGrid(scene, edge.t, -1);
-        connect(path, scene.x[edge.s], scene.y[edge.s], scene.x[edge.t], scene.y[edge.t], from, to, ring && scene.boxOf[edge.s] !== scene.boxOf[edge.t]);
+        connect(path, scene.x[edge.s], scene.y[edge.s], scene.x[edge.t], scene.y[edge.t], from, to, ring && scene.boxOf[edge.s] !== scene.boxOf[edge.t], lift(scene, scene.boxOf[edge.s], scene.boxOf[edge.t], edge.sign));
       }
     }
     const dash = strong || edges.length <= DASHED_MOST;
@@ -191,7 +198,7 @@
   /* The class a community is for, beside its name: plain where supported, pale with a question mark where it is not. */
   function badge(scene, state, box) {
     const worst = InnerSight.facts.worst(scene, box, state.closing);
-    if (!worst || !(worst.drop >= 0.02) || (box.role !== "community" && box.role !== "silent")) return null;
+    if (!worst || scene.facts.classes.length < 2 || !(worst.drop >= 0.02) || (box.role !== "community" && box.role !== "silent")) return null;
     const room = Math.max(2, Math.floor((box.w - 46) / 8));
     const name = InnerSight.clip(worst.short, Math.min(8, room));
     return { text: worst.certain ? name : `${name}?`, certain: worst.certain };

@@ -47,20 +47,21 @@
     const map = fact.map;
     if (!map) return null;
     const values = map.values.t ? (map.values = InnerSight.decode(map.values)) : map.values;
-    const images = scene().facts?.images, mean = images?.mean;
-    if (mean && mean.grey.t) mean.grey = InnerSight.decode(mean.grey);
+    const images = scene().facts?.images, own = fact.samples?.includes(state.picture) ? images.samples[state.picture] : null;
+    const behind = own || images?.mean;
+    if (behind && behind.grey.t) behind.grey = InnerSight.decode(behind.grey);
     const most = scene().facts.mapTop[box.layer], top = state.sharedScale && most > 0 && map.top > 0 ? (255 * most) / map.top : 255;
     const heat = charts.heatmap({ w: map.w, h: map.h, values }, { top, label: "Sensitivity map: how much a community reacts to covering each place" });
     const scale = el("button", { type: "button", class: "link", onclick: () => InnerSight.update({ sharedScale: !state.sharedScale }) }, state.sharedScale ? "use its own scale" : "use one scale for the layer");
     return section("Sensitivity map", el("div", { class: "maps" }, el("figure", {}, heat, el("figcaption", {}, "reaction to covering")),
-      mean && mean.w === map.w && mean.h === map.h && el("figure", {}, charts.heatmap({ w: map.w, h: map.h, values }, { top, under: mean.grey, label: "The same over the mean image" }), el("figcaption", {}, "over the mean image"))),
+      behind && behind.w === map.w && behind.h === map.h && el("figure", {}, charts.heatmap({ w: map.w, h: map.h, values }, { top, under: behind.grey, label: "The same over an image" }), el("figcaption", {}, own ? `over this ${clip(own.name, 20)}` : "over the mean image"))),
       el("p", { class: "key" }, `Scale: ${state.sharedScale ? "one for the whole layer" : "this community alone"}; its largest value is ${number(map.top, 3)}. `, scale));
   }
 
   function activationSection(fact, box) {
     const activation = fact.activation;
     if (!activation) return null;
-    const names = scene().facts.classes;
+    const names = facts.shortNames(scene());
     const groups = activation.groups.slice(0, 40).map((group, i) => ({ name: names[i] ?? i, mean: group[0], density: group[1] }));
     return section("Activation by class", charts.violins(groups, activation.range, InnerSight.hue(box.hue)),
       el("p", { class: "key" }, `Mean activation of the community per image, from ${number(activation.range[0])} to ${number(activation.range[1])}; the tick is the mean.`));
@@ -71,7 +72,9 @@
     if (!images || !fact.samples?.length) return null;
     const grid = fact.samples.map((at) => images.samples[at]).filter(Boolean).map((image) => {
       if (image.grey.t) image.grey = InnerSight.decode(image.grey);
-      return el("figure", {}, charts.heatmap(image, { label: `image of class ${image.name}`, size: 54 }), el("figcaption", {}, clip(image.name, 9)));
+      const at = images.samples.indexOf(image), on = state.picture === at;
+      return el("button", { type: "button", "aria-pressed": String(on), title: "Show the sensitivity map over this image", onclick: () => InnerSight.update({ picture: on ? null : at }) },
+        charts.heatmap(image, { label: `image of class ${clip(image.name, 40)}`, size: 44 }), el("span", {}, clip(image.name, 9)));
     });
     return section("Images that activate it most", el("div", { class: "samples" }, grid));
   }
@@ -196,7 +199,7 @@
   }
 
   function render(changed) {
-    if (changed && ![...changed].some((key) => ["scene", "selected", "neuron", "closing", "sharedScale", "theme"].includes(key))) return;
+    if (changed && ![...changed].some((key) => ["scene", "selected", "neuron", "closing", "sharedScale", "picture", "theme"].includes(key))) return;
     table();
     const { selected } = state, s = scene();
     let content = [];

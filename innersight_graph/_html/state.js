@@ -4,7 +4,7 @@
   const first = InnerSight.data;
   const state = {
     scene: 0, view: first.view, tab: "graph", selected: [], neuron: null, hover: null, closing: null, colour: "community",
-    activation: true, inhibition: true, threshold: 0, hidden: new Set(), sharedScale: true,
+    activation: true, inhibition: true, threshold: 0, hidden: new Set(), sharedScale: true, picture: null,
   };
   const listeners = [];
 

@@ -1,0 +1,71 @@
+"""The example pages and the notebook run as they stand, in their quick form."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import innersight_graph as isg
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+MEGABYTES = 1_000_000
+
+
+def example(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("mlp_digits", 5),
+        pytest.param("faces_cnn", 5, marks=pytest.mark.slow),
+        pytest.param("resnet18", 8, marks=pytest.mark.slow),
+        pytest.param("tiny_gpt", 5, marks=pytest.mark.slow),
+    ],
+)
+def test_example_pages(name: str, limit: int, tmp_path: Path) -> None:
+    page = example(name).main(tmp_path, quick=True)
+    assert page.path == tmp_path / f"{name}.html"
+    assert page.n_bytes <= limit * MEGABYTES
+    assert page.path.stat().st_size == page.n_bytes
+
+
+def test_the_notebook_runs_and_shows_the_page() -> None:
+    """Cells run in order in one namespace, as a notebook runs them; the page's cell displays a frame."""
+    pytest.importorskip("IPython")
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    shell.history_manager.enabled = False
+    shell.init_display_formatter()
+    notebook = json.loads((EXAMPLES / "tour.ipynb").read_text(encoding="utf-8"))
+    shown = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            result = shell.run_cell("".join(cell["source"]), store_history=False)
+            result.raise_error()
+            shown.append(result.result)
+    pages = [value for value in shown if isinstance(value, isg.Page)]
+    assert len(pages) == 1
+    formatted, _ = shell.display_formatter.format(pages[0])
+    assert formatted["text/html"].startswith("<iframe srcdoc=")
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
