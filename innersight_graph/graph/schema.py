@@ -79,27 +79,14 @@ def check_connections(
 
 
 def _block(pair: tuple[str, str], weights: Any, shape: tuple[int, int], kind: str, keep_order: bool) -> Block:
-    dense = not sparse.issparse(weights)
-    array: Any
-    try:
-        array = np.asarray(weights, dtype=np.float32) if dense else sparse.csr_array(weights, dtype=np.float32)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise GraphSchemaError(
-            f"The weights of {pair} are not an array of numbers ({error}). Give a float array."
-        ) from error
+    array = _float32(pair, weights)
     if array.shape != shape:
         raise GraphSchemaError(
             f"The weights of {pair} have shape {array.shape}; the widths of the two layers ask for {shape}. "
             "Rows are sources and columns are targets: a torch Linear's weight must be transposed."
         )
-    values = array if dense else array.data
-    # One pass and no mask: a sum in float64 cannot overflow from float32, so it is finite exactly if every weight is.
-    if not np.isfinite(np.sum(values, dtype=np.float64)):
-        raise GraphSchemaError(
-            f"The weights of {pair} contain NaN or infinite values ({np.count_nonzero(~np.isfinite(values))} of them). "
-            "Train the model again or repair its weights before making the graph."
-        )
-    if dense:
+    if not sparse.issparse(array):
+        _check_finite(pair, array)
         view = array.view()
         view.flags.writeable = False
         return DenseBlock(view, kind, int(np.count_nonzero(view)))
@@ -107,9 +94,40 @@ def _block(pair: tuple[str, str], weights: Any, shape: tuple[int, int], kind: st
         array = array.copy()
         array.sum_duplicates()
         array.eliminate_zeros()
+    _check_finite(pair, array.data)
     for part in (array.data, array.indices, array.indptr):
         part.flags.writeable = False
     return SparseBlock(array, kind)
+
+
+def _float32(pair: tuple[str, str], weights: Any) -> Any:
+    """Return the weights as float32, dense or CSR; a float32 array as it is."""
+    try:
+        array = weights if sparse.issparse(weights) else np.asarray(weights)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"their type is {array.dtype}")
+        # Numbers beyond float32 become infinite, which is found and said below.
+        with np.errstate(over="ignore"):
+            return (
+                sparse.csr_array(array, dtype=np.float32)
+                if sparse.issparse(array)
+                else array.astype(np.float32, copy=False)
+            )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise GraphSchemaError(
+            f"The weights of {pair} are not an array of numbers ({error}). Give a float array."
+        ) from error
+
+
+def _check_finite(pair: tuple[str, str], values: npt.NDArray[np.float32]) -> None:
+    # One pass and no mask: a sum in float64 cannot overflow from float32, so it is finite exactly if every weight is.
+    with np.errstate(invalid="ignore"):
+        total = np.sum(values, dtype=np.float64)
+    if not np.isfinite(total):
+        raise GraphSchemaError(
+            f"The weights of {pair} contain NaN or infinite values ({np.count_nonzero(~np.isfinite(values))} of them, as "
+            "float32). Train the model again or repair its weights before making the graph."
+        )
 
 
 def check_arrays(
