@@ -108,11 +108,9 @@ def _float32(pair: tuple[str, str], weights: Any) -> Any:
             raise TypeError(f"their type is {array.dtype}")
         # Numbers beyond float32 become infinite, which is found and said below.
         with np.errstate(over="ignore"):
-            return (
-                sparse.csr_array(array, dtype=np.float32)
-                if sparse.issparse(array)
-                else array.astype(np.float32, copy=False)
-            )
+            if sparse.issparse(array):
+                return sparse.csr_array(array, dtype=np.float32)
+            return array.astype(np.float32, copy=False)
     except (TypeError, ValueError, RuntimeError) as error:
         raise GraphSchemaError(
             f"The weights of {pair} are not an array of numbers ({error}). Give a float array."
@@ -125,8 +123,8 @@ def _check_finite(pair: tuple[str, str], values: npt.NDArray[np.float32]) -> Non
         total = np.sum(values, dtype=np.float64)
     if not np.isfinite(total):
         raise GraphSchemaError(
-            f"The weights of {pair} contain NaN or infinite values ({np.count_nonzero(~np.isfinite(values))} of them, as "
-            "float32). Train the model again or repair its weights before making the graph."
+            f"The weights of {pair} contain NaN or infinite values ({np.count_nonzero(~np.isfinite(values))} of them, "
+            "as float32). Train the model again or repair its weights before making the graph."
         )
 
 
