@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from innersight_graph.comparison.runs import CONTENDERS, Contender, benchmark, read_results
 from innersight_graph.comparison.capability import capabilities
+from innersight_graph.comparison.board import leaderboard, leaderboard_page
 from innersight_graph.comparison.table import Comparison, compare
 
-__all__ = ["Comparison", "capabilities", "compare"]
+__all__ = [
+    "CONTENDERS",
+    "Comparison",
+    "Contender",
+    "benchmark",
+    "capabilities",
+    "compare",
+    "leaderboard",
+    "leaderboard_page",
+    "read_results",
+]

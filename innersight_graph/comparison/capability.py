@@ -20,6 +20,8 @@ __all__ = ["capabilities"]
 _WIDTH = 48
 _SEES = 0.8
 _MEASURED = ("features", "similarities")
+# Sees what the methods it combines see.
+_COMBINATIONS = frozenset({"consensus"})
 
 
 def capabilities() -> dict[str, dict[str, bool | str]]:
@@ -38,10 +40,12 @@ def capabilities() -> dict[str, dict[str, bool | str]]:
 
     Notes
     -----
-    Takes some seconds. Methods whose packages are not installed are left out.
+    Takes some seconds. Methods whose packages are not installed are left out, and so is the consensus of others.
     """
     table = {}
     for method in methods():
+        if method in _COMBINATIONS:
+            continue
         try:
             table[method] = _try(method)
         except MissingExtraError:

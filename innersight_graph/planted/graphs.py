@@ -136,7 +136,7 @@ def planted_roles(
     purity
         Probability that an outgoing connection has its neuron's sign.
     flip
-        The sign is also reversed with the group of the neuron it reaches: no neuron has an excess of one sign.
+        The sign is also reversed with the group of the neuron it reaches, so that a neuron's excess of one sign says less.
     seed
         Seed of the draw.
 

@@ -152,7 +152,7 @@ def compiled_programs(
     names = ("stream1", "read1", "stream2", "read2", "out")
     modules: OrderedDict[str, Any] = OrderedDict()
     for name, W, b in zip(names, weights, biases, strict=True):
-        linear = torch.nn.Linear(W.shape[1], W.shape[0], dtype=torch.float64)
+        linear = torch.nn.utils.skip_init(torch.nn.Linear, W.shape[1], W.shape[0], dtype=torch.float64)
         with torch.no_grad():
             linear.weight.copy_(torch.as_tensor(W))
             linear.bias.copy_(torch.as_tensor(b))

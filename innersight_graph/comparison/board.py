@@ -1,0 +1,170 @@
+"""The leaderboard: who wins where, in Markdown for the repository and as a page to open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from innersight_graph.comparison.runs import CONTENDERS, summarize
+from innersight_graph.comparison.tasks import TASKS
+
+__all__ = ["leaderboard", "leaderboard_page"]
+
+_CLOSE = 0.03
+_HEADINGS = {
+    "known": "Number of communities known",
+    "estimated": "Number of communities estimated",
+}
+_EXPLAINED = {
+    "known": "Mean adjusted Rand index with the truth (1 perfect, 0 chance). In bold: within 0.03 of the best of the row.",
+    "estimated": "Mean adjusted Rand index, in brackets the mean number of communities found. The truth has four "
+    "(merged: three) in each layer. In bold: within 0.03 of the best of the row.",
+}
+
+
+def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the results of a benchmark as Markdown: tasks down, contenders across, losses shown.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        From `benchmark` or `read_results`.
+
+    Returns
+    -------
+    str
+    """
+    summary = summarize(rows)
+    parts = []
+    for number, heading in _HEADINGS.items():
+        tasks, contenders, cells = _grid(summary, number, null=False)
+        if tasks:
+            parts += [f"## {heading}", _EXPLAINED[number], _markdown(["contender", *tasks], _lines(tasks, contenders, cells, number))]
+    tasks, contenders, cells = _grid(summary, "estimated", null=True)
+    if tasks:
+        body = [[c, *(_split(cells.get((t, c))) for t in tasks)] for c in contenders]
+        parts += [
+            "## Graphs without communities",
+            "Share of graphs cut into more than one community, in brackets the mean number found. 0 is right.",
+            _markdown(["contender", *tasks], body),
+        ]
+    costs = _costs(summary)
+    if costs:
+        parts += [
+            "## Cost and stability",
+            "CPU seconds for one graph, and the adjusted Rand index between two seeds on the same graph, averaged over tasks with "
+            "communities.",
+            _markdown(["contender", "seconds", "seed to seed"], costs),
+        ]
+    described = [[name, TASKS[name].about] for name in dict.fromkeys(line["task"] for line in summary) if name in TASKS]
+    if described:
+        parts += ["## Tasks", _markdown(["task", "what is planted"], described)]
+    return "\n\n".join(parts) + "\n"
+
+
+def leaderboard_page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the results as one offline HTML page: for each task, the contenders ranked, with intervals.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        From `benchmark` or `read_results`.
+
+    Returns
+    -------
+    str
+    """
+    summary = summarize(rows)
+    sections = []
+    for task in dict.fromkeys(line["task"] for line in summary):
+        about = TASKS[task].about if task in TASKS else ""
+        null = task.startswith("null/")
+        for number in _HEADINGS:
+            lines = [line for line in summary if line["task"] == task and line["number"] == number]
+            if not lines:
+                continue
+            lines.sort(key=lambda line: (line["split"], line["found"]) if null else (-line["ari"], line["seconds"]))
+            title = f"{escape(task)} <small>{escape(about)}, number {number}, {lines[0]['graphs']} graphs</small>"
+            sections.append(f"<section><h2>{title}</h2>{_bars(lines, null)}</section>")
+    return _PAGE.format(body="\n".join(sections))
+
+
+def _grid(
+    summary: Sequence[Mapping[str, Any]], number: str, null: bool
+) -> tuple[list[str], list[str], dict[tuple[str, str], Mapping[str, Any]]]:
+    lines = [line for line in summary if line["number"] == number and line["task"].startswith("null/") == null]
+    found = {line["task"] for line in lines}
+    tasks = [name for name in TASKS if name in found] + sorted(found - set(TASKS))
+    here = {line["contender"] for line in lines}
+    contenders = [name for name in CONTENDERS if name in here] + sorted(here - set(CONTENDERS))
+    return tasks, contenders, {(line["task"], line["contender"]): line for line in lines}
+
+
+def _lines(tasks: list[str], contenders: list[str], cells: Mapping[tuple[str, str], Mapping[str, Any]], number: str) -> list[list[str]]:
+    best = {task: max((cells[task, c]["ari"] for c in contenders if (task, c) in cells), default=0.0) for task in tasks}
+    return [[c, *(_score(cells.get((task, c)), best[task], number) for task in tasks)] for c in contenders]
+
+
+def _score(line: Mapping[str, Any] | None, best: float, number: str) -> str:
+    if line is None:
+        return ""
+    text = f"{line['ari']:.2f}"
+    if line["ari"] >= best - _CLOSE and best > _CLOSE:
+        text = f"**{text}**"
+    return text + (f" ({line['found']:.1f})" if number == "estimated" else "")
+
+
+def _split(line: Mapping[str, Any] | None) -> str:
+    return "" if line is None else f"{line['split']:.2f} ({line['found']:.1f})"
+
+
+def _costs(summary: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    out = []
+    for contender in dict.fromkeys([*CONTENDERS, *(line["contender"] for line in summary)]):
+        lines = [line for line in summary if line["contender"] == contender and not line["task"].startswith(("null/", "scale/"))]
+        if lines:
+            stable = [line["stability"] for line in lines if line["stability"] is not None]
+            seconds = sum(line["seconds"] for line in lines) / len(lines)
+            out.append([contender, f"{seconds:.2f}", f"{sum(stable) / len(stable):.2f}" if stable else ""])
+    return out
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _bars(lines: Sequence[Mapping[str, Any]], null: bool) -> str:
+    """One SVG bar for each contender, with its bootstrap interval as a line."""
+    height = 22
+    out = [f'<svg viewBox="0 0 640 {height * len(lines) + 4}" role="img">']
+    for i, line in enumerate(lines):
+        y, value = i * height, line["split"] if null else max(line["ari"], 0.0)
+        out.append(f'<text x="190" y="{y + 15}" class="name">{escape(line["contender"])}</text>')
+        out.append(f'<rect x="200" y="{y + 4}" width="{330 * value:.1f}" height="14"/>')
+        if not null:
+            low, high = 200 + 330 * max(line["low"], 0.0), 200 + 330 * max(line["high"], 0.0)
+            out.append(f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y + 11}" y2="{y + 11}"/>')
+        label = f"{value:.2f}, {line['found']:.1f} found, {line['seconds']:.2g} s"
+        out.append(f'<text x="{206 + 330 * value:.0f}" y="{y + 15}">{label}</text>')
+    return "".join(out) + "</svg>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Planted benchmark</title>
+<style>
+:root {{ color-scheme: light dark; --bar: #4477aa; --ink: #222; --line: #cc6677; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --ink: #ddd; --bar: #77aadd; }} }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 760px; margin: 2rem auto; padding: 0 1rem; color: var(--ink); }}
+h2 {{ font-size: 1.05rem; margin: 1.6rem 0 .3rem; }} small {{ font-weight: normal; opacity: .7; margin-left: .5em; }}
+svg {{ width: 100%; height: auto; }} text {{ font-size: 12px; fill: var(--ink); }} .name {{ text-anchor: end; }}
+rect {{ fill: var(--bar); }} line {{ stroke: var(--line); stroke-width: 2; }}
+</style></head><body>
+<h1>Planted benchmark</h1>
+<p>Bars are mean adjusted Rand indices with the planted truth, lines their bootstrap 95 % intervals over graphs. On graphs without
+communities bars are the share of graphs that were cut all the same: short is right.</p>
+{body}
+</body></html>
+"""
