@@ -45,15 +45,17 @@ class Geometry:
         return self.table.n_rows <= _EXACT_ROWS
 
     @cached_property
-    def gram(self) -> NDArray[np.float64]:
-        """Inner products of the centred rows, shape (n_rows, n_rows); for exact geometries only."""
+    def products(self) -> NDArray[np.float64]:
+        """Inner products of the rows, shape (n_rows, n_rows); for exact geometries only.
+
+        Of complete tables as they are, so that they are whole numbers, free of rounding, and equal distances stay equal
+        on every machine; with missing entries, of rows centred at the column means.
+        """
         total = np.zeros((self.table.n_rows, self.table.n_rows), dtype=np.float64)
-        means = self.table.column_means()
+        means = self.table.column_means().astype(np.float32)
         for columns, values, observed in self.table.blocks():
-            centred = values - means[columns].astype(np.float32)
-            if observed is not None:
-                centred *= observed
-            total += centred @ (centred * self.table.multiplicity[columns].astype(np.float32)).T
+            filled = values if observed is None else (values - means[columns]) * observed
+            total += filled @ (filled * self.table.multiplicity[columns].astype(np.float32)).T
         return (total + total.T) / 2
 
     @cached_property
@@ -61,17 +63,16 @@ class Geometry:
         """Orthonormal directions over the rows, strongest first, and their singular values: (n_rows, d) and (d,)."""
         if not self.exact:
             return self._sketch()
-        values, vectors = np.linalg.eigh(self.gram)
+        centred = self.products - self.products.mean(axis=0)
+        values, vectors = np.linalg.eigh(centred - centred.mean(axis=1, keepdims=True))
         return _signed(vectors[:, ::-1]), np.sqrt(np.maximum(values[::-1], 0.0))
 
     @cached_property
     def squared(self) -> NDArray[np.float32]:
         """Squared distances between all rows, shape (n_rows, n_rows); for exact geometries only."""
-        norms = np.diag(self.gram)
-        distances = norms[:, None] + norms[None, :] - 2.0 * self.gram
-        np.maximum(distances, 0.0, out=distances)
-        np.fill_diagonal(distances, 0.0)
-        return distances.astype(np.float32)
+        norms = np.diag(self.products)
+        distances = norms[:, None] + norms[None, :] - 2.0 * self.products
+        return np.maximum(distances, 0.0).astype(np.float32)
 
     @cached_property
     def points(self) -> NDArray[np.float32]:
