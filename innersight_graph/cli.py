@@ -6,20 +6,28 @@ Exit codes: 0; 1 for a user's error, told in one paragraph; 2 for wrong usage; 1
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from innersight_graph._terminal import (
+    PARTITION_FORMAT,
+    console,
+    format_of,
+    show_graph,
+    show_installation,
+    show_json,
+    show_partition,
+    show_report,
+    tell,
+)
 from innersight_graph.errors import InnerSightError, InputError
+from innersight_graph.files import check_target
 
 if TYPE_CHECKING:
     from innersight_graph.data import ImageData
-    from innersight_graph.report import Report
 
 app = typer.Typer(
     name="innersight",
@@ -29,10 +37,6 @@ app = typer.Typer(
     help="Open up trained PyTorch models: neurons as a signed graph, communities of neurons, scores on the live model.",
 )
 
-REPORTED = (
-    "networkx", "numpy", "scipy", "torch", "torchvision", "pyvis", "leidenalg", "igraph", "cupy-cuda12x",
-    "cupy-cuda13x", "nx-cugraph-cu12", "nx-cugraph-cu13", "distributed",
-)  # fmt: skip
 DATA = "digits, faces, mnist:FOLDER, afhq:FOLDER or folder:FOLDER."
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where to write.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Equal seeds give equal results.")]
@@ -53,13 +57,13 @@ def main() -> None:
     try:
         app()
     except InnerSightError as error:
-        _tell(f"innersight: {error}")
+        tell(f"innersight: {error}")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        _tell("innersight: interrupted; files that were complete before are unchanged.")
+        tell("innersight: interrupted; files that were complete before are unchanged.")
         raise SystemExit(130) from None
     except OSError as error:
-        _tell(
+        tell(
             f"innersight: {error.strerror or error}: {error.filename or 'no file named'}. Nothing was changed in "
             f"that place."
         )
@@ -71,7 +75,7 @@ def demo(out: Out = Path("innersight-demo"), seed: Seed = 0, engine: Engine = "a
     """Train a network on handwritten digits, find its communities, score them on the live network, write a page."""
     from innersight_graph.demo import run_demo
 
-    run_demo(out, seed=seed, engine=engine, n_jobs=jobs, console=_console())
+    run_demo(out, seed=seed, engine=engine, n_jobs=jobs, console=console())
 
 
 @app.command()
@@ -95,14 +99,14 @@ def graph(
 
     from innersight_graph.neuronize import load_model, neuron_graph
 
-    _check_target(out)
+    check_target(out)
     network = load_model(model, weights)
     batches = None if data is None else _load(data).train
     example = torch.zeros(1, *_shape(shape)) if shape is not None else None
     G = neuron_graph(network, batches, example=example, edges=edges, residual=residual, progress=True)
     G.save(out)
-    _show_graph(G)
-    _console().print(f"Wrote {out}.")
+    show_graph(G)
+    console().print(f"Wrote {out}.")
 
 
 @app.command()
@@ -121,15 +125,15 @@ def detect(
     """Find the communities of neurons of a graph (partition.json)."""
     from innersight_graph.detection import detect as find
 
-    _check_target(out)
+    check_target(out)
     options: dict[str, Any] = {"seed": seed, "layers": layers or None}
     if n_communities is not None:
         options["n_communities"] = _numbers(n_communities)
     options |= {name: value for name, value in (("engine", engine), ("n_jobs", jobs)) if value is not None}
     P = find(_read_graph(graph), method, **options)
     P.to_json(out)
-    _show_partition(P)
-    _console().print(f"Wrote {out}.")
+    show_partition(P)
+    console().print(f"Wrote {out}.")
 
 
 @app.command()
@@ -152,7 +156,7 @@ def evaluate(
     from innersight_graph.partition import Partition
     from innersight_graph.report import evaluate as score
 
-    _check_target(out)
+    check_target(out)
     G, P = _read_graph(graph), Partition.from_json(partition)
     network, images = load_model(model, weights), _load(data)
     test = images.test
@@ -164,10 +168,10 @@ def evaluate(
     ]
     if test.inputs.ndim == 4:
         evaluators.append(Occlusion(network, test.inputs[:64]))
-    report = score(G, P, evaluators, nulls=nulls, seed=seed, n_jobs=jobs, progress=True)
-    report.to_json(out)
-    _show_report(report)
-    _console().print(f"Wrote {out}.")
+    result = score(G, P, evaluators, nulls=nulls, seed=seed, n_jobs=jobs, progress=True)
+    result.to_json(out)
+    show_report(result)
+    console().print(f"Wrote {out}.")
 
 
 @app.command()
@@ -186,13 +190,13 @@ def compare(
     from innersight_graph.comparison import compare as table
     from innersight_graph.partition import Partition
 
-    _check_target(out)
+    check_target(out)
     G = _read_graph(graph)
     given: Any = {path.stem: Partition.from_json(path) for path in partitions} if partitions else methods.split(",")
     comparison = table(G, given, seed=seed)
     comparison.to_csv(out)
-    _console().print(str(comparison))
-    _console().print(f"Wrote {out}.")
+    console().print(str(comparison))
+    console().print(f"Wrote {out}.")
 
 
 @app.command()
@@ -206,13 +210,54 @@ def report(
     from innersight_graph.partition import Partition
     from innersight_graph.report import Report
 
-    _check_target(out)
+    check_target(out)
     G = _read_graph(graph)
-    if _format_of(source) == "innersight-partition/1":
+    if format_of(source) == PARTITION_FORMAT:
         to_html(G, Partition.from_json(source), out)
     else:
         Report.from_json(source, G).to_html(out)
-    _console().print(f"Wrote {out}: open it in a browser; it needs no network.")
+    console().print(f"Wrote {out}: open it in a browser; it needs no network.")
+
+
+@app.command()
+def paper(
+    data: Annotated[str, typer.Option("--data", "-d", help=DATA)] = "digits",
+    out: Out = Path("innersight-paper"),
+    quick: Annotated[bool, typer.Option("--quick", help="A minute: shows that all works, decides little.")] = False,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Detection seeds of Tables 2 to 4.")] = 10,
+    train_seeds: Annotated[int, typer.Option("--train-seeds", min=1, help="Networks trained for Tables 2 to 4.")] = 1,
+    seed: Seed = 0,
+    jobs: Jobs = None,
+) -> None:
+    """Recompute every figure and table of the paper and say which of its claims hold here; a killed run continues."""
+    from innersight_graph.paper import run_paper
+
+    options = {"quick": quick, "seeds": seeds, "train_seeds": train_seeds, "seed": seed, "n_jobs": jobs}
+    result = run_paper(data, out, **options, console=console())
+    console().print(f"Open {result.page} in a browser; it needs no network.", markup=False)
+
+
+@app.command()
+def bench(
+    out: Out = Path("innersight-bench"),
+    quick: Annotated[bool, typer.Option("--quick", help="Seven tasks, two graphs each: under three minutes.")] = False,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Graphs of each task.")] = 20,
+    tasks: Annotated[str | None, typer.Option("--tasks", help="Names or families, with commas between.")] = None,
+) -> None:
+    """Run every method on graphs with known communities and rank them; a killed run continues."""
+    from innersight_graph.comparison import benchmark, leaderboard, leaderboard_page
+    from innersight_graph.files import write_text
+
+    _make_folder(out)
+    wanted = tasks.split(",") if tasks else None
+    rows = benchmark(out / "results.csv", tasks=wanted, seeds=seeds, quick=quick, progress=True)
+    text = leaderboard(rows)
+    write_text(out / "leaderboard.md", text, "leaderboard")
+    write_text(out / "leaderboard.html", leaderboard_page(rows), "leaderboard")
+    console().print(text, markup=False)
+    console().print(
+        f"Wrote {out / 'leaderboard.html'}, {out / 'leaderboard.md'} and {out / 'results.csv'}.", markup=False
+    )
 
 
 @app.command()
@@ -223,11 +268,11 @@ def info(
 ) -> None:
     """Say what a file holds, or what this installation can do."""
     if file is None:
-        _show_installation()
+        show_installation()
     elif file.suffix == ".json":
-        _show_json(file)
+        show_json(file)
     else:
-        _show_graph(_read_graph(file))
+        show_graph(_read_graph(file))
 
 
 # ---------------------------------------------------------------------- reading what the user named
@@ -269,132 +314,7 @@ def _numbers(text: str) -> int | range:
         raise InputError(f"--communities {text!r} came; a number, or a range such as 1-20, was expected.") from None
 
 
-def _check_target(path: Path) -> None:
-    """Refuse a target that cannot be written before any work is done."""
-    if path.is_dir():
-        raise InputError(f"--out {str(path)!r} is a folder; the name of a file to write was expected.")
-    folder = path.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(
-            f"--out {str(path)!r} cannot be written: its folder does not exist or is read-only. Name another place."
-        )
-
-
-# ---------------------------------------------------------------------- showing
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def _tell(message: str) -> None:
-    sys.stderr.write(message + "\n")
-
-
-def _table(title: str, *columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    return table
-
-
-def _show_graph(G: Any) -> None:
-    from rich.markup import escape
-
-    table = _table(f"{len(G):,} neurons, {G.number_of_edges():,} edges", "layer", "depth", "kind", "neurons", "fed by")
-    for layer in G.layers:
-        table.add_row(
-            escape(layer.name),
-            str(layer.depth),
-            layer.kind,
-            f"{layer.width:,}",
-            escape(", ".join(G.incoming(layer.name))),
-        )
-    _console().print(table)
-
-
-def _show_partition(P: Any) -> None:
-    from rich.markup import escape
-
-    table = _table(f"{len(P)} communities by {P.method}", "layer", "communities", "sizes")
-    for layer in P.layers:
-        sizes = [len(c) for i, c in enumerate(P) if P.layer_of(i) == layer]
-        table.add_row(
-            escape(layer), str(P.stats.get(layer, {}).get("n_communities", len(sizes))), " ".join(map(str, sizes))
-        )
-    _console().print(table)
-
-
-def _format_of(path: Path) -> str:
-    """Read which of the package's files a JSON file is."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read as JSON ({error}). Name a partition.json or a report.json."
-        ) from None
-    return str(record.get("format")) if isinstance(record, dict) else ""
-
-
-def _show_json(path: Path) -> None:
-    from innersight_graph.partition import Partition
-
-    if _format_of(path) == "innersight-partition/1":
-        _show_partition(Partition.from_json(path))
-        return
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        _show_partition(Partition.from_json(json.dumps(record["partition"])))
-        names = ", ".join(record["evaluations"])
-    except (KeyError, TypeError):
-        raise InputError(f"{str(path)!r} is neither a partition.json nor a report.json of this package.") from None
-    _console().print(f"Scores: {names}. Make a page of them with: innersight report graph.npz {path}", markup=False)
-
-
-def _show_report(report: Report) -> None:
-    from rich.markup import escape
-
-    scores = [f"{name} {float(evaluation):.3g}" for name, evaluation in report.evaluations.items()]
-    _show_partition(report.partition)
-    _console().print("Scores: " + escape(", ".join(scores)) + ".")
-    for sentence in report.findings():
-        _console().print("  " + escape(sentence))
-
-
-def _show_installation() -> None:
-    import importlib.metadata as metadata
-    import platform
-
-    import torch
-
-    from innersight_graph import __version__
-
-    def version(package: str) -> str:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            return "not installed"
-
-    table = _table(f"innersight-graph {__version__}", "part", "version")
-    table.add_row("python", platform.python_version())
-    for package in (
-        "networkx",
-        "numpy",
-        "scipy",
-        "torch",
-        "torchvision",
-        "pyvis",
-        "leidenalg",
-        "igraph",
-        "cupy",
-        "nx-cugraph",
-        "distributed",
-    ):
-        table.add_row(package, version(package))
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    table.add_row("CUDA device", device)
-    _console().print(table)
+def _make_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out {str(path)!r} is a file; a folder was expected. Name another place.")
+    path.mkdir(parents=True, exist_ok=True)

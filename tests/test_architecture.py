@@ -18,7 +18,7 @@ ROOMS = [
     "errors", "files", "graph", "partition", "statistics", "engines", "mixture", "detection", "nxbackend",
     "neuronize", "probe", "data", "planted", "evaluation", "figures", "report", "comparison", "paper", "demo", "cli",
 ]  # fmt: skip
-SAME_ROOM = {"_html": "report", "_nxinfo": "nxbackend", "__main__": "cli"}
+SAME_ROOM = {"_html": "report", "_nxinfo": "nxbackend", "__main__": "cli", "_terminal": "cli"}
 GRAPH_WING = ROOMS[: ROOMS.index("nxbackend") + 1]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
