@@ -31,10 +31,13 @@ class NodeIndex:
         self.layers = tuple(layers)
         self._number = {layer.name: number for number, layer in enumerate(self.layers)}
         self._ids: dict[int, list[Node]] = {}
-        self._own: list[int] = []
+        self._own: dict[int, None] = {}
         self._positions: dict[Node, tuple[int, int]] = {}
         for name, ids in (nodes or {}).items():
             self._add(self._number[name], list(ids))
+        for node in self._positions:
+            if self._derived(node) is not None:
+                raise _twice(node)
 
     def _add(self, number: int, ids: list[Node]) -> None:
         layer = self.layers[number]
@@ -46,14 +49,14 @@ class NodeIndex:
         if ids == [(layer.name, i) for i in range(layer.width)]:
             return
         self._ids[number] = ids
-        self._own.append(number)
+        self._own[number] = None
         for position, node in enumerate(ids):
             if node is None or not isinstance(node, Hashable):
                 raise GraphSchemaError(
                     f"{node!r} cannot be a node of a graph. Give ids that are hashable and not None."
                 )
             if self._positions.setdefault(node, (number, position)) != (number, position):
-                raise GraphSchemaError(f"The node id {node!r} occurs twice. Give every neuron an id of its own.")
+                raise _twice(node)
 
     @property
     def own_ids(self) -> dict[str, list[Node]]:
@@ -76,14 +79,20 @@ class NodeIndex:
         found = self._positions.get(node)
         if found is not None:
             return found
-        if isinstance(node, tuple) and len(node) == 2:
-            name, index = node
-            number = self._number.get(name)
-            if number is not None and isinstance(index, (int, np.integer)) and 0 <= index < self.layers[number].width:
-                ids = self._ids.get(number)
-                if ids is None or ids[index] == node:
-                    return number, int(index)
-        raise KeyError(node)
+        found = self._derived(node)
+        if found is None:
+            raise KeyError(node)
+        return found
+
+    def _derived(self, node: Node) -> tuple[int, int] | None:
+        """Return the place of the neuron of a layer without ids of its own, or None."""
+        if not isinstance(node, tuple) or len(node) != 2:
+            return None
+        name, index = node
+        number = self._number.get(name)
+        if number is None or number in self._own or not isinstance(index, (int, np.integer)):
+            return None
+        return (number, int(index)) if 0 <= index < self.layers[number].width else None
 
     def __contains__(self, node: object) -> bool:
         try:
@@ -98,6 +107,10 @@ class NodeIndex:
 
     def __len__(self) -> int:
         return sum(layer.width for layer in self.layers)
+
+
+def _twice(node: Node) -> GraphSchemaError:
+    return GraphSchemaError(f"The node id {node!r} occurs twice. Give every neuron an id of its own.")
 
 
 class NodeAtlas(Mapping[Node, ReadOnlyDict]):
