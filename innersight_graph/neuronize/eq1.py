@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -10,7 +11,9 @@ from innersight_graph.errors import InputError
 
 __all__ = ["READINGS", "eq1_weights", "pool_to_grid"]
 
-_BLOCK_BYTES = 32 * 2**20
+# Pairs of neurons in one tile, and numbers in one block of maps.
+_TILE = 2**17
+_BLOCK = 2**18
 
 
 def eq1_weights(
@@ -45,8 +48,8 @@ def eq1_weights(
     Notes
     -----
     Three matrix products per sample, no loop over pairs: about 10 n_previous n_following positions operations each.
-    Memory is bounded
-    by blocks of 32 MiB. Work is in float32 and sums in float64; pass float64 maps for float64 throughout.
+    Memory is bounded by blocks of 2**18 numbers. Work is in float32 and sums in float64; pass float64 maps for
+    float64 throughout.
 
     References
     ----------
@@ -65,68 +68,95 @@ def eq1_weights(
             f"Maps of shapes {tuple(previous.shape)} and {tuple(following.shape)} cannot be compared. "
             "Expected (samples, neurons, positions) with equal samples and positions; see pool_to_grid."
         )
-    kernel, default = READINGS[reading]
-    eps = default if eps is None else eps
-    n_previous, n_following = previous.shape[1], following.shape[1]
-    total: torch.Tensor = torch.zeros(n_previous, n_following, dtype=torch.float64, device=previous.device)
-    step = max(1, int(_BLOCK_BYTES / (previous.element_size() * 4 * n_previous * n_following)))
+    rule = READINGS[reading]
+    eps = rule.eps if eps is None else eps
+    total = torch.zeros(previous.shape[1], following.shape[1], dtype=torch.float64, device=previous.device)
+    rows = max(1, _TILE // max(1, following.shape[1]))
+    step = max(1, _BLOCK // (previous.shape[2] * (previous.shape[1] + following.shape[1])))
     for start in range(0, len(previous), step):
-        total = total + kernel(previous[start : start + step], following[start : start + step], eps)
+        p, q = previous[start : start + step], following[start : start + step]
+        if p.numel() and q.numel():
+            _add_block(total, p, q, rule, eps, rows)
     return total
 
 
-def _mixed(part: torch.Tensor, eps: float) -> torch.Tensor:
-    """Return a part as a distribution mixed with, and relative to, the uniform one; an empty part is uniform."""
-    largest = part.amax(dim=2, keepdim=True)
-    scaled = part / torch.where(largest > 0, largest, 1)
-    sums = scaled.sum(dim=2, keepdim=True)
-    share = torch.where(sums > 0, scaled * (part.shape[2] / torch.where(sums > 0, sums, 1)), 1)
-    return (1 - eps) * share + eps
+@dataclass(frozen=True)
+class Reading:
+    """How a part of a map becomes a distribution, and how a divergence becomes a weight.
+
+    Attributes
+    ----------
+    sides : function of (sum of a part, number of positions, eps)
+        Factor and floor of the part: share = factor * |map| + floor, relative to the uniform distribution.
+    signed : whether an inhibition compares p with -q, and the weight is s exp(-KL) instead of s KL.
+    eps : default.
+    """
+
+    sides: Callable[[torch.Tensor, int, float], tuple[torch.Tensor, torch.Tensor]]
+    signed: bool
+    eps: float
 
 
-def _padded(part: torch.Tensor, eps: float) -> torch.Tensor:
-    """Return a part with eps added, as a distribution relative to the uniform one."""
-    part = part + eps
-    return part * (part.shape[2] / part.sum(dim=2, keepdim=True))
+def _mixed(mass: torch.Tensor, n: int, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(1 - eps) part + eps uniform; an empty part is uniform."""
+    there = mass > 0
+    return torch.where(there, (1 - eps) * n / mass, 0), torch.where(there, torch.full_like(mass, eps), 1)
 
 
-def _both_parts(
-    maps: torch.Tensor, as_share: Callable[[torch.Tensor, float], torch.Tensor], eps: float
-) -> torch.Tensor:
-    """Return the positive and the negative part of maps side by side, (samples, neurons, 2 positions)."""
-    return torch.cat([as_share(maps.clamp(min=0), eps), as_share((-maps).clamp(min=0), eps)], dim=2)
+def _padded(mass: torch.Tensor, n: int, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Part + eps, normalised."""
+    factor = n / (mass + n * eps)
+    return factor, factor * eps
 
 
-def _cosine_sign(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    # Scaled by their largest entries so that products neither overflow nor vanish.
-    p = p / p.abs().amax(dim=2, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)
-    q = q / q.abs().amax(dim=2, keepdim=True).clamp(min=torch.finfo(q.dtype).tiny)
-    return torch.sign(p @ q.transpose(1, 2))
+READINGS: Mapping[str, Reading] = {"similarity": Reading(_mixed, True, 1e-4), "literal": Reading(_padded, False, 1e-8)}
 
 
-def _similarity(p: torch.Tensor, q: torch.Tensor, eps: float) -> torch.Tensor:
-    sign = _cosine_sign(p, q)
-    shares, logs = _both_parts(p, _mixed, eps), _both_parts(q, _mixed, eps).log()
+def _shares(maps: torch.Tensor, rule: Reading, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return both parts of maps as distributions relative to the uniform one, and the maps over their mass.
+
+    Shapes (samples, neurons, 2 positions), the parts side by side, and (samples, neurons, positions); products of the
+    latter have the sign of the cosine.
+    """
+    n = maps.shape[2]
+    both = maps.new_empty(*maps.shape[:2], 2 * n)
+    mass = torch.full_like(maps[..., :1], torch.finfo(maps.dtype).tiny)
+    for part, signed in ((both[..., :n], maps), (both[..., n:], -maps)):
+        torch.clamp(signed, min=0, out=part)
+        own = part.sum(dim=2, keepdim=True)
+        factor, floor = rule.sides(own, n, eps)
+        part.mul_(factor).add_(floor)
+        mass += own
+    return both, maps / mass
+
+
+def _add_block(total: torch.Tensor, p: torch.Tensor, q: torch.Tensor, rule: Reading, eps: float, rows: int) -> None:
+    """Add the weights of a block of samples to the total."""
+    n = p.shape[2]
+    shares, p_direction = _shares(p, rule, eps)
+    same, q_direction = _shares(q, rule, eps)
+    same.log_()
     # For an inhibition p is compared with -q, whose positive part is q's negative one.
-    crossed = torch.roll(logs, logs.shape[2] // 2, dims=2)
-    entropy = torch.special.xlogy(shares, shares).sum(dim=2, keepdim=True)
-    cross = torch.where(sign < 0, shares @ crossed.transpose(1, 2), shares @ logs.transpose(1, 2))
-    divergence = ((entropy - cross) / p.shape[2]).clamp_(min=0)
-    return (sign * torch.exp(-divergence)).sum(dim=0, dtype=torch.float64)
-
-
-def _literal(p: torch.Tensor, q: torch.Tensor, eps: float) -> torch.Tensor:
-    shares, logs = _both_parts(p, _padded, eps), _both_parts(q, _padded, eps).log()
-    entropy = torch.special.xlogy(shares, shares).sum(dim=2, keepdim=True)
-    divergence = ((entropy - shares @ logs.transpose(1, 2)) / p.shape[2]).clamp_(min=0)
-    # Dividing by a sign of +1 or -1 is multiplying by it; a sign of 0 drops the sample.
-    return (_cosine_sign(p, q) * divergence).sum(dim=0, dtype=torch.float64)
-
-
-READINGS: Mapping[str, tuple[Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor], float]] = {
-    "similarity": (_similarity, 1e-4),
-    "literal": (_literal, 1e-8),
-}
+    crossed = torch.cat((same[..., n:], same[..., :n]), dim=2) if rule.signed else same
+    entropy = (shares * shares.log()).sum(dim=2, keepdim=True).div_(n)
+    shares /= n
+    # Tiles of pairs that stay in the processor's cache.
+    for start in range(0, p.shape[1], rows):
+        tile = slice(start, start + rows)
+        sums = torch.zeros_like(total[tile], dtype=p.dtype)
+        for s in range(len(p)):
+            sign = (p_direction[s, tile] @ q_direction[s].T).sign_()
+            # The negative divergence: a product with the logarithms minus the entropy of p.
+            agreement = (shares[s, tile] @ same[s].T).sub_(entropy[s, tile])
+            if rule.signed:
+                opposed = (shares[s, tile] @ crossed[s].T).sub_(entropy[s, tile])
+                sums.addcmul_(torch.where(sign < 0, opposed, agreement).clamp_(max=0).exp_(), sign)
+            else:
+                # Dividing by a sign of +1 or -1 is multiplying by it; a sign of 0 drops the sample.
+                sums.addcmul_(agreement.clamp_(max=0), sign, value=-1)
+            if s % 16 == 15 or s == len(p) - 1:
+                total[tile] += sums
+                sums.zero_()
 
 
 def pool_to_grid(maps: torch.Tensor, grid: tuple[int, ...], target: tuple[int, ...]) -> torch.Tensor:

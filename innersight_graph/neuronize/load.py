@@ -85,7 +85,8 @@ def _from_file(path: Path, name: str) -> nn.Module:
         model = factory if isinstance(factory, nn.Module) else factory() if callable(factory) else None
     except (Exception, SystemExit) as error:
         raise InputError(
-            f"Making the model {name!r} of {str(path)!r} raised {type(error).__name__}: {error}. Expected a Python file "
+            f"Making the model {name!r} of {str(path)!r} raised {type(error).__name__}: {error}. Expected a Python "
+            f"file "
             f"in which {name!r} is a function without arguments that returns a torch.nn.Module."
         ) from error
     if not isinstance(model, nn.Module):

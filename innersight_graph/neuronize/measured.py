@@ -17,15 +17,13 @@ from innersight_graph.neuronize.closing import Closing
 from innersight_graph.neuronize.eq1 import eq1_weights, pool_to_grid
 from innersight_graph.neuronize.layers import Plan
 from innersight_graph.neuronize.observe import Maps, observe
-from innersight_graph.neuronize.points import layer_point, readable
+from innersight_graph.neuronize.points import layer_point, readable, samples_per_pass
 from innersight_graph.neuronize.record import Trace
 
 __all__ = ["MEASURES", "Measurement"]
 
 Pair = tuple[int, int]
 Matrices = dict[Pair, Any]
-# Bytes of maps that one pass of the model may leave behind.
-_MAP_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
@@ -78,16 +76,9 @@ class Measurement:
             self.points(numbers, at),
             consume,
             inputs=self.inputs(numbers),
-            samples_per_pass=self.samples_per_pass(numbers),
+            samples_per_pass=samples_per_pass([self.plan.layers[n] for n in numbers]),
             progress=self.progress,
         )
-
-    def samples_per_pass(self, numbers: Sequence[int]) -> int:
-        """Return how many samples keep the maps of some layers within bounds."""
-        size = sum(
-            self.plan.layers[n].width * int(np.prod(self.plan.layers[n].positions, dtype=np.int64)) for n in numbers
-        )
-        return max(1, _MAP_BYTES // max(1, 4 * size))
 
 
 def eq1_edges(task: Measurement) -> Matrices:

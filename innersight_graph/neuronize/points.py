@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 from innersight_graph.neuronize.closing import Closing
 from innersight_graph.neuronize.layers import LayerPlan, Plan
 from innersight_graph.neuronize.record import Trace
 
-__all__ = ["closing_points", "layer_point", "readable"]
+__all__ = ["closing_points", "layer_point", "readable", "samples_per_pass"]
+
+# Bytes of maps that one pass of the model may leave behind.
+_MAP_BYTES = 12 * 2**20
 
 
 def layer_point(trace: Trace, layer: LayerPlan, at: str = "post_act") -> Closing | None:
@@ -35,3 +40,9 @@ def closing_points(trace: Trace, plan: Plan) -> dict[str, Closing]:
 def readable(point: Closing) -> bool:
     """Tell whether the neurons stand in order on one axis of something that can be read."""
     return point.direct or point.operator_axis >= 0
+
+
+def samples_per_pass(layers: Iterable[LayerPlan]) -> int:
+    """Return how many samples keep the maps of some layers within bounds."""
+    size = sum(layer.width * math.prod(layer.positions) for layer in layers)
+    return max(1, _MAP_BYTES // max(1, 4 * size))

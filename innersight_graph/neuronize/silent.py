@@ -11,7 +11,7 @@ from torch import nn
 
 from innersight_graph.neuronize.layers import Plan
 from innersight_graph.neuronize.observe import Maps, observe
-from innersight_graph.neuronize.points import closing_points
+from innersight_graph.neuronize.points import closing_points, samples_per_pass
 from innersight_graph.neuronize.record import Trace
 
 __all__ = ["silent_neurons"]
@@ -43,5 +43,6 @@ def silent_neurons(
             active = (size > FAINT * size.max()).sum(dim=0)
             fired[name] = fired[name] + active if name in fired else active
 
-    total = observe(model, data, points, count_fires, progress=progress)
+    limit = samples_per_pass(layer for layer in plan.layers if layer.name in points)
+    total = observe(model, data, points, count_fires, samples_per_pass=limit, progress=progress)
     return {name: (count.cpu().numpy() < RARELY * total) for name, count in fired.items()}

@@ -203,10 +203,22 @@ def _point(unit: Unit, tracer: Tracer, number: int, hooked: int | None, exact: b
         seen, exact = _shared_output(unit, tracer), exact and number == unit.chains[0]
     module, call, path, axis = seen[0] if seen else ("", 0, (), -1 if step.axis is None else step.axis)
     exact = exact and bool(seen)
-    weights = (unit.weight_name, unit.weight_axis, unit.weight_start, unit.bias_name)
-    own_axis = -1 if step.axis is None else step.axis
-    at_operator = (step.operator, step.occurrence)
-    return Closing(module, call, path, axis, None, exact, *at_operator, *weights, exact and number == hooked, own_axis)
+    return Closing(
+        module=module,
+        call=call,
+        path=path,
+        axis=axis,
+        rows=None,
+        exact=exact,
+        operator=step.operator,
+        occurrence=step.occurrence,
+        weight=unit.weight_name,
+        weight_axis=unit.weight_axis,
+        weight_start=unit.weight_start,
+        bias=unit.bias_name,
+        direct=exact and number == hooked,
+        operator_axis=-1 if step.axis is None else step.axis,
+    )
 
 
 def _shared_output(unit: Unit, tracer: Tracer) -> list[tuple[str, int, tuple[int | str, ...], int]]:
