@@ -395,7 +395,7 @@ def test_joint_closing_is_shown_where_it_was_computed(watched: Watched, scored: 
 
 
 def test_colour_can_mean_the_drop_or_the_class(report: Any) -> None:
-    colours = "() => InnerSight.paint.nodes(InnerSight.scene(), InnerSight.state, null).map(node => node.color.background).join()"
+    colours = "() => InnerSight.paint.dots(InnerSight.scene(), InnerSight.state, null, null).map(b => b.fill).join()"
     seen = {report.evaluate(colours)}
     for meaning in ("drop", "class"):
         report.select_option("#colour", meaning)

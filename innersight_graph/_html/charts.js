@@ -16,7 +16,7 @@
       const whisker = Number.isFinite(row.lo) && Number.isFinite(row.hi);
       return [
         svg("text", { x: left - 8, y: y + 13, "text-anchor": "end", class: row.strong ? "strong" : "" }, clip(row.name, 13)),
-        Number.isFinite(row.band) && svg("rect", { x: x(-row.band), y: y + 1, width: Math.max(1, zero - x(-row.band)), height: 16, rx: 2, class: "band" }),
+        Number.isFinite(row.band) && svg("rect", { x: x(-row.band), y: y + 1, width: Math.max(1, x(-(row.low ?? 0)) - x(-row.band)), height: 16, rx: 2, class: "band" }),
         svg("rect", { x: Math.min(zero, end), y: y + 4, width: Math.max(0.8, Math.abs(end - zero)), height: 10, rx: 2, class: value > 0 ? "gain" : row.sure === false ? "loss unsure" : "loss" }),
         whisker && svg("path", { d: `M${x(-row.hi)},${y + 9}H${x(-row.lo)}M${x(-row.hi)},${y + 6}v6M${x(-row.lo)},${y + 6}v6`, class: "whisker" }),
         svg("text", { x: width - 14, y: y + 13, "text-anchor": "end", class: row.strong ? "strong num" : "num" }, points(row.drop, digits)),

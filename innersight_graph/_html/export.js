@@ -42,12 +42,12 @@
   }
 
   function draw(pen, newPath, scale) {
-    const scene = InnerSight.scene(), { resting, chosen, lit } = InnerSight.graph.shown();
+    const scene = InnerSight.scene(), { resting, chosen, lit, open } = InnerSight.graph.shown();
     paint.drawHeaders(pen, scene, state, scale);
     paint.drawBoxes(pen, scene, state, lit);
     paint.strokes(pen, scene, state, resting, { strong: false, newPath });
     paint.strokes(pen, scene, state, chosen, { strong: true, newPath });
-    if (state.view === "communities" || scene.hasNeurons) paint.drawNodes(pen, scene, state, lit);
+    paint.drawDots(pen, paint.dots(scene, state, lit, open));
     if (state.view === "communities") paint.drawCircles(pen, scene, state, lit);
     paint.drawLabels(pen, scene, state, lit, 1);
     legend(pen);

@@ -44,7 +44,9 @@ def _is_first(evaluation: Evaluation, way: str) -> bool:
 def class_names_of(report: Report | None) -> tuple[str, ...]:
     """Return the class names the report knows, or none."""
     found = ablation_of(report)
-    return () if found is None else tuple(map(str, found.details.get("class_names", ())))
+    names = () if found is None else tuple(map(str, found.details.get("class_names", ())))
+    # A bare number in a sentence could be anything.
+    return tuple(f"class {name}" for name in names) if names and all(name.isdecimal() for name in names) else names
 
 
 def facts_record(scene: Scene, report: Report | None, images: Any) -> dict[str, Any] | None:
@@ -118,14 +120,15 @@ def _closing(ablation: Evaluation, community: int, way: str, *, first: bool) -> 
     """Drops of one community closed in one way, with what is known about chance: intervals, tests, random groups."""
     details, maps, intervals, p = ablation.details, ablation.maps, ablation.intervals, ablation.p_values
     suffix = "" if first else f"/{way}"
-    band, typical = (_band(details.get(f"null_class_drop{suffix}"), part, community) for part in ("high", "mean"))
+    chance = details.get(f"null_class_drop{suffix}")
+    band, low, typical = (_band(chance, part, community) for part in ("high", "low", "mean"))
     null = details.get(f"null_drop{suffix}") or {}
     worst = details.get(f"null_worst{suffix}") or {}
     record: dict[str, Any] = {
         "drop": _at(maps[f"drop/{way}"], community),
         "cls": _row(maps.get(f"class_drop/{way}"), community),
-        "bandAll": _at(null.get("high"), community), "typicalAll": _at(null.get("mean"), community),
-        "band": band, "typical": typical, "typicalWorst": _at(worst.get("mean"), community),
+        "bandAll": _at(null.get("high"), community), "lowAll": _at(null.get("low"), community), "typicalAll": _at(null.get("mean"), community),
+        "band": band, "low": low, "typical": typical, "typicalWorst": _at(worst.get("mean"), community),
         "pNull": _at(p.get(f"null{suffix}"), community), "pSpecific": _at(p.get(f"specificity{suffix}"), community),
     }  # fmt: skip
     if first:

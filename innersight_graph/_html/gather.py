@@ -89,6 +89,7 @@ def scene_records(entries: Sequence[Entry], images: Any) -> list[dict[str, Any]]
         record = entry.scene.record(entry.label, shared_with=shared)
         record["facts"] = facts_record(entry.scene, entry.report, images)
         record["search"] = search_record(entry.partition)
+        record["lead"] = _lead(record, measured=bool(record["facts"] and record["facts"]["closings"]))
         record["findings"] = say(entry.scene, entry.report, record["facts"])
         records.append(record)
     return records
@@ -142,7 +143,7 @@ def fallback(record: dict[str, Any], said: Sequence[dict[str, str]]) -> dict[str
     rows.sort(key=lambda row: -row["drop"])
     rows += [{"name": name, "size": "0", "worst": "", "certain": False, "points": "–"} for name in record["empty"]]
     findings = [{"word": WORDS[item["kind"]], "text": item["text"]} for item in [*record["findings"], *said]]
-    return {"rows": rows[:400], "findings": findings, "measured": measured, "lead": _lead(record, measured)}
+    return {"rows": rows[:400], "findings": findings, "measured": measured, "lead": record["lead"]}
 
 
 def worst_of(facts: dict[str, Any] | None, box: str) -> tuple[float | None, str, bool]:
@@ -158,7 +159,7 @@ def worst_of(facts: dict[str, Any] | None, box: str) -> tuple[float | None, str,
     return drops[at], facts["classes"][at], known.get("verdict", {}).get("named") == at
 
 
-def _lead(record: dict[str, Any], measured: bool) -> str:
+def _lead(record: dict[str, Any], *, measured: bool) -> str:
     number = sum(box["role"] == "community" for box in record["boxes"])
     start = f"{number} communities of neurons, found by {record['method']}."
     if not measured:

@@ -1,10 +1,10 @@
 "use strict";
-/* The picture: vis-network owns camera and dots, our painter draws boxes, connections and words under and over them. */
+/* The picture: vis-network knows what stands where and owns camera and clicks; our painter draws it. */
 (() => {
   const { state, paint, theme } = InnerSight;
   const DIRECT_MOST = 400; // more resting connections than this are painted once into a bitmap and moved as a picture
   const host = document.getElementById("mynetwork");
-  let network, lit = null, open = null, resting = [], chosen = [], bitmap = null, timer = 0, ownCamera = false;
+  let network, lit = null, open = null, dots = [], resting = [], chosen = [], bitmap = null, timer = 0, ownCamera = false;
   const tip = document.getElementById("tip");
 
   const scene = () => InnerSight.scene();
@@ -66,6 +66,7 @@
     pen.restore();
     if (chosen.length) paint.strokes(pen, s, state, chosen, { strong: true, newPath });
     if (hovered.length) paint.strokes(pen, s, state, hovered, { strong: true, newPath });
+    paint.drawDots(pen, dots);
   }
 
   function after(pen) {
@@ -110,10 +111,11 @@
   }
 
   function refresh(changed) {
+    if (!changed || ["scene", "view", "hidden"].some((key) => changed.has(key))) network.setData({ nodes: paint.nodes(scene(), state), edges: [] });
     if (!changed || [...changed].some((key) => !["hover", "tab", "sharedScale", "picture"].includes(key))) {
       illuminate();
       bitmap = null;
-      network.setData({ nodes: paint.nodes(scene(), state, lit, open), edges: [] });
+      dots = paint.dots(scene(), state, lit, open);
       caption();
     }
     if (changed && (changed.has("scene") || changed.has("view"))) fit(false);
@@ -221,6 +223,6 @@
     network.moveTo({ scale: network.getScale() * by, animation: false });
   }
 
-  const shown = () => ({ resting: resting.slice(), chosen: chosen.slice(), lit });
+  const shown = () => ({ resting: resting.slice(), chosen: chosen.slice(), lit, open });
   InnerSight.graph = { start, fit, reveal, refresh, shown, zoom };
 })();

@@ -227,47 +227,59 @@
     pen.globalAlpha = 1;
   }
 
-  /* Dots and circles for pens that have no vis-network behind them: the exports. */
-  function drawNodes(pen, scene, state, lit) {
-    for (const node of nodes(scene, state, lit)) {
-      pen.beginPath();
-      pen.arc(node.x, node.y, node.size, 0, 2 * Math.PI);
-      pen.fillStyle = node.color.background;
-      pen.fill();
-      pen.lineWidth = node.borderWidth;
-      pen.strokeStyle = node.color.border;
-      pen.stroke();
-    }
+  /* vis-network's dictionaries of what stands where. It keeps them hidden: our pen draws the dots in batches of one look, so that
+     a selection costs one redraw, where vis-network would have to be told about every dot anew. */
+  function nodes(scene, state) {
+    const base = { shape: "dot", label: " ", fixed: true, hidden: true };
+    const boxes = scene.boxes.filter((box) => !state.hidden.has(box.layer));
+    if (state.view === "communities" || scene.expand) return boxes.map((box) => ({ ...base, id: box.id, x: box.x, y: box.y, size: box.radius }));
+    return boxes.flatMap((box) => Array.from(box.members, (member) => {
+      const at = scene.offset[box.layer] + member;
+      return { ...base, id: `L${box.layer}n${member}`, x: scene.x[at], y: scene.y[at], size: 6 };
+    }));
   }
 
-  /* vis-network's dictionaries for what is drawn as a dot: neurons, or communities sized by their neurons. */
-  function nodes(scene, state, lit, open) {
-    const pale = (colour, on) => (on ? colour : InnerSight.mix(theme.canvas, colour, theme.dark ? 0.34 : 0.24));
-    const base = { shape: "dot", label: " ", fixed: true };
-    if (state.view === "communities") {
-      return scene.overview.filter((node) => !state.hidden.has(scene.boxes[scene.byId.get(node.id)].layer)).map((node) => {
-        const i = scene.byId.get(node.id), box = scene.boxes[i], colour = pale(boxColour(scene, state, box), !lit || lit.has(i));
-        const hollow = box.role === "silent" || box.role === "unassigned";
-        return {
-          ...base, id: node.id, x: box.x, y: box.y, size: box.radius, borderWidth: hollow ? 2 : 1,
-          color: { background: hollow ? theme.canvas : colour, border: hollow ? colour : InnerSight.mix(colour, theme.canvas, 0.35) },
-        };
-      });
-    }
-    const made = [];
+  /* Dots (or circles, one per box) in batches of one look: [{ fill, border, width, size, at: [x, y, x, y, …] }]. */
+  function dots(scene, state, lit, open) {
+    const batches = new Map();
+    const put = (fill, border, width, size, x, y) => {
+      const key = `${fill} ${border} ${width} ${size}`;
+      if (!batches.has(key)) batches.set(key, { fill, border, width, size, at: [] });
+      batches.get(key).at.push(x, y);
+    };
     scene.boxes.forEach((box, i) => {
-      if (state.hidden.has(box.layer) || (open && !open.has(i))) return;
-      const colour = pale(boxColour(scene, state, box), !lit || lit.has(i));
-      const hollow = box.role === "silent" || box.role === "unassigned";
+      if (state.hidden.has(box.layer)) return;
+      const bright = !lit || lit.has(i), hollow = box.role === "silent" || box.role === "unassigned", own = boxColour(scene, state, box);
+      const colour = bright ? own : InnerSight.mix(theme.canvas, own, theme.dark ? 0.34 : 0.24), fill = hollow ? theme.canvas : colour;
+      if (state.view === "communities") {
+        put(fill, hollow ? colour : InnerSight.mix(colour, theme.canvas, 0.35), hollow ? 2 : 1, box.radius, box.x, box.y);
+        return;
+      }
+      if (!scene.hasNeurons || (open && !open.has(i))) return;
       for (const member of box.members) {
-        const at = scene.offset[box.layer] + member, chosen = state.neuron === at;
-        made.push({
-          ...base, id: `L${box.layer}n${member}`, x: scene.x[at], y: scene.y[at], size: chosen ? 8 : 6, borderWidth: chosen ? 2.5 : hollow ? 1.5 : 0.8,
-          color: { background: hollow ? theme.canvas : colour, border: chosen ? theme.text : hollow ? colour : theme.canvas },
-        });
+        const at = scene.offset[box.layer] + member;
+        put(fill, hollow ? colour : theme.canvas, hollow ? 1.5 : 0.8, 6, scene.x[at], scene.y[at]);
       }
     });
-    return made;
+    if (state.neuron !== null && state.view === "neurons") {
+      put(boxColour(scene, state, scene.boxes[scene.boxOf[state.neuron]]), theme.text, 2.5, 8, scene.x[state.neuron], scene.y[state.neuron]);
+    }
+    return [...batches.values()];
+  }
+
+  function drawDots(pen, batches) {
+    for (const { fill, border, width, size, at } of batches) {
+      pen.beginPath();
+      for (let k = 0; k < at.length; k += 2) {
+        pen.moveTo(at[k] + size, at[k + 1]);
+        pen.arc(at[k], at[k + 1], size, 0, 2 * Math.PI);
+      }
+      pen.fillStyle = fill;
+      pen.fill();
+      pen.lineWidth = width;
+      pen.strokeStyle = border;
+      pen.stroke();
+    }
   }
 
   function drawHeaders(pen, scene, state, scale) {
@@ -289,7 +301,7 @@
     });
   }
 
-  Object.assign(InnerSight, { paint: { visible, strokes, drawBoxes, drawLabels, drawCircles, drawNodes, drawHeaders, nodes, boxColour } });
+  Object.assign(InnerSight, { paint: { visible, strokes, drawBoxes, drawLabels, drawCircles, drawDots, dots, drawHeaders, nodes, boxColour } });
   InnerSight.ink = (colour) => {
     const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
     return 0.299 * r + 0.587 * g + 0.114 * b > 150 ? "#14171c" : "#ffffff";

@@ -25,8 +25,8 @@
   function effectSection(effect, closing, title = "Accuracy when closed") {
     if (!effect) return null;
     const names = scene().facts.classes, cls = effect.cls || [];
-    const all = { name: "all classes", drop: effect.drop, lo: effect.lo, hi: effect.hi, band: effect.bandAll, strong: true, sure: certain(effect.p) };
-    let rows = cls.map((drop, i) => ({ name: names[i], drop, lo: effect.clo?.[i], hi: effect.chi?.[i], band: effect.band?.[i], sure: certain(effect.cp?.[i]) }));
+    const all = { name: "all classes", drop: effect.drop, lo: effect.lo, hi: effect.hi, band: effect.bandAll, low: effect.lowAll, strong: true, sure: certain(effect.p) };
+    let rows = cls.map((drop, i) => ({ name: names[i], drop, lo: effect.clo?.[i], hi: effect.chi?.[i], band: effect.band?.[i], low: effect.low?.[i], sure: certain(effect.cp?.[i]) }));
     let cut = null;
     if (rows.length > MANY) {
       rows = rows.filter((row) => Number.isFinite(row.drop)).sort((a, b) => Math.abs(b.drop) - Math.abs(a.drop));
@@ -134,7 +134,7 @@
     return [
       head(swatch(box), boxTitle(s, box), `output ${box.name}${Number.isFinite(base) ? ` · untouched accuracy ${percent(base)}` : ""}`),
       matter.length ? section("Communities it depends on", closingSwitch(), charts.bars(matter.map((row) => ({
-        name: row.box.name, drop: row.effect.cls[index], lo: row.effect.clo?.[index], hi: row.effect.chi?.[index], band: row.effect.band?.[index],
+        name: row.box.name, drop: row.effect.cls[index], lo: row.effect.clo?.[index], hi: row.effect.chi?.[index], band: row.effect.band?.[index], low: row.effect.low?.[index],
         sure: certain(row.effect.cp?.[index]),
       }))), el("ul", { class: "inline" }, matter.map((row) => el("li", {}, link(row.i)))), el("p", { class: "key" }, "Change of this class's accuracy, in points, when each community is closed. ● a change that chance does not explain (exact test, corrected).")) : null,
       neighbours(i),
@@ -195,6 +195,7 @@
         el("td", {}, swatch(box), link(i)), el("td", { class: "num" }, count(box.size)),
         measured && [el("td", {}, worst?.drop > 0 ? clip(worst.name, 16) : "–", worst?.drop > 0 && !worst.certain && el("span", { class: "muted", title: "not beyond random groups, or ways of closing disagree" }, " ?")), el("td", { class: "num" }, worst ? points(worst.drop) : "–", el("span", { class: "mark" }, worst?.certain ? " ●" : " "))])), empty));
     document.getElementById("table-note").textContent = rows.length > 400 ? `The first 400 of ${count(rows.length)} communities; search finds the others.` : "";
+    document.getElementById("lead").textContent = s.lead;
     document.getElementById("closing-switch").replaceChildren(...[closingSwitch()].filter(Boolean));
   }
 
