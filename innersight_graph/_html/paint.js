@@ -227,10 +227,11 @@
     pen.globalAlpha = 1;
   }
 
-  /* vis-network's dictionaries of what stands where. It keeps them hidden: our pen draws the dots in batches of one look, so that
-     a selection costs one redraw, where vis-network would have to be told about every dot anew. */
+  /* vis-network's dictionaries of what stands where. They draw nothing: our pen draws the dots in batches of one look, so that a
+     selection costs one redraw, where vis-network would have to be told about every dot anew. */
+  const nothing = { drawNode() {}, nodeDimensions: { width: 12, height: 12 } };
   function nodes(scene, state) {
-    const base = { shape: "dot", label: " ", fixed: true, hidden: true };
+    const base = { shape: "custom", ctxRenderer: () => nothing, label: " ", fixed: true };
     const boxes = scene.boxes.filter((box) => !state.hidden.has(box.layer));
     if (state.view === "communities" || scene.expand) return boxes.map((box) => ({ ...base, id: box.id, x: box.x, y: box.y, size: box.radius }));
     return boxes.flatMap((box) => Array.from(box.members, (member) => {
