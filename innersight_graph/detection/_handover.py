@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from scipy import sparse
 from innersight_graph.detection._modular import Objective
 from innersight_graph.errors import InputError, MissingExtraError
 
-__all__ = ["check_backend", "igraph_labels", "igraph_of", "networkx_labels", "single_part"]
+__all__ = ["check_backend", "igraph_levels", "igraph_of", "others_labels", "single_part"]
 
 Labels = npt.NDArray[np.intp]
 # Backends that come with an extra of this package, and backends whose Louvain has no seed.
@@ -54,30 +54,42 @@ def single_part(target: Objective, *, loops: bool = False) -> sparse.coo_array:
     return sparse.coo_array(sparse.triu(both, k=0 if loops else 1))
 
 
-def networkx_labels(target: Objective, seed: int | None, method: str, backend: str) -> Labels:
-    """Run ``networkx.community.<method>_communities`` of a backend on integer nodes and return labels."""
-    edges = single_part(target)
-    H = nx.Graph()
-    H.add_nodes_from(range(target.size))
-    H.add_weighted_edges_from(zip(edges.row.tolist(), edges.col.tolist(), edges.data.tolist(), strict=True))
+def others_labels(target: Objective, method: str, backend: str, *, seeded: bool) -> Callable[[int], Labels]:
+    """Return a start of somebody else's optimiser, which gets a seed only if the user gave one."""
+    if backend == "igraph":
+        return _igraph_start(target, method)
+    start = _networkx_start(target, method, backend)
+    return lambda seed: start(seed if seeded else None)
+
+
+def _networkx_start(target: Objective, method: str, backend: str) -> Callable[[int | None], Labels]:
+    """Return a start of ``networkx.community.<method>_communities`` of a backend, on integer nodes."""
     function = getattr(nx.community, f"{method}_communities", None)
     if function is None:
         raise InputError(
             f"networkx {nx.__version__} has no {method}, for any backend. Leave backend=None, or update it."
         )
+    edges = single_part(target)
+    H = nx.Graph()
+    H.add_nodes_from(range(target.size))
+    H.add_weighted_edges_from(zip(edges.row.tolist(), edges.col.tolist(), edges.data.tolist(), strict=True))
+    # What a conversion is kept for is over when this call is; NetworkX would warn at every further start.
+    H.__networkx_cache__ = None
     options: dict[str, Any] = {"weight": "weight", "resolution": target.resolution, "backend": backend}
-    if seed is not None:
-        options["seed"] = seed
     if "metric" in inspect.signature(function).parameters:
         # Newer releases default to another objective (CPM).
         options["metric"] = "modularity"
-    try:
-        return labels_of(function(H, **options), target.size)
-    except NotImplementedError as error:
-        raise InputError(
-            f"backend={backend!r} has no {method} in this installation ({error}). Leave backend=None, or name another "
-            "backend."
-        ) from error
+
+    def start(seed: int | None) -> Labels:
+        try:
+            return labels_of(function(H, **options, **({} if seed is None else {"seed": seed})), target.size)
+        except NotImplementedError as error:
+            raise InputError(
+                f"backend={backend!r} has no {method} in this installation ({error}). Leave backend=None, or name "
+                "another backend."
+            ) from error
+
+    return start
 
 
 def labels_of(communities: Iterable[Iterable[int]], size: int) -> Labels:
@@ -109,18 +121,21 @@ def igraph_levels(target: Objective, seed: int) -> Iterator[Labels]:
     return iter([np.asarray(level.membership, dtype=np.intp) for level in levels])
 
 
-def igraph_labels(target: Objective, seed: int, method: str) -> Labels:
-    """Run igraph's own multilevel (Louvain) or Leiden optimiser of modularity on an undirected graph."""
+def _igraph_start(target: Objective, method: str) -> Callable[[int], Labels]:
+    """Return a start of igraph's own multilevel (Louvain) or Leiden optimiser of modularity on an undirected graph."""
     A = target.parts[0][0]
     graph, weights = igraph_of(sparse.csr_array(A + A.T) if target.directed else A, directed=False)
-    calls = {
-        "louvain": lambda: graph.community_multilevel(weights=weights, resolution=target.resolution),
-        "leiden": lambda: graph.community_leiden(
-            objective_function="modularity", weights=weights, resolution=target.resolution, n_iterations=-1
-        ),
+    options = {"weights": weights, "resolution": target.resolution}
+    calls: dict[str, Callable[[], Any]] = {
+        "louvain": lambda: graph.community_multilevel(**options),
+        "leiden": lambda: graph.community_leiden(objective_function="modularity", n_iterations=-1, **options),
     }
-    with _seeded(seed):
-        return np.asarray(calls[method]().membership, dtype=np.intp)
+
+    def start(seed: int) -> Labels:
+        with _seeded(seed):
+            return np.asarray(calls[method]().membership, dtype=np.intp)
+
+    return start
 
 
 @contextmanager

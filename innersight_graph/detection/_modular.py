@@ -23,7 +23,8 @@ from innersight_graph.partition import Partition
 __all__ = ["SIGNS", "Objective", "modular_communities"]
 
 Labels = npt.NDArray[np.intp]
-Run = Callable[["Objective", int], Labels]
+# Given an objective, prepares what all its starts share and returns a function from the seed of a start to labels.
+Run = Callable[["Objective"], Callable[[int], Labels]]
 SIGNS = ("signed", "positive", "absolute")
 
 
@@ -203,7 +204,8 @@ def _restarts(run: Run, target: Objective, n_init: int, seed: int, layer: str) -
     if target.size == 0:
         return [np.zeros(0, dtype=np.intp)]
     seeds = [int(seed_sequence(seed, layer, start).generate_state(1)[0] >> 1) for start in range(n_init)]
-    found = [run(target, start) for start in seeds]
+    find = run(target)
+    found = [find(start) for start in seeds]
     return sorted(found, key=lambda labels: -round(target.value(labels), 12))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from innersight_graph.detection._handover import check_backend, igraph_labels, igraph_of, networkx_labels
+from innersight_graph.detection._handover import check_backend, igraph_of, others_labels
 from innersight_graph.detection._modular import Objective, modular_communities
 from innersight_graph.errors import InputError, MissingExtraError
 from innersight_graph.partition import Partition
@@ -88,12 +88,10 @@ def leiden_communities(
     if backend is not None:
         check_backend(backend, "leiden", sign, seed)
 
-    def run(target: Objective, start: int) -> Labels:
+    def run(target: Objective) -> Callable[[int], Labels]:
         if backend is None:
-            return _leidenalg(target, start)
-        if backend == "igraph":
-            return igraph_labels(target, start, "leiden")
-        return networkx_labels(target, start if seed is not None else None, "leiden", backend)
+            return _leidenalg(target)
+        return others_labels(target, "leiden", backend, seeded=seed is not None)
 
     return modular_communities(
         G, run, method="leiden", scope=scope, sign=sign, resolution=resolution, density=density, gauge=gauge,
@@ -101,29 +99,32 @@ def leiden_communities(
     )  # fmt: skip
 
 
-def _leidenalg(target: Objective, seed: int) -> Labels:
-    """Optimise all parts at once as layers of a multiplex, until nothing improves."""
-    layers, coefficients = _multiplex(target, "modularity")
-    if not layers:
-        return np.arange(target.size, dtype=np.intp)
-    optimiser = _module().Optimiser()
-    optimiser.set_rng_seed(seed)
-    optimiser.optimise_partition_multiplex(layers, layer_weights=coefficients, n_iterations=-1)
-    return np.asarray(layers[0].membership, dtype=np.intp)
+def _leidenalg(target: Objective) -> Callable[[int], Labels]:
+    """Return a start: all parts optimised at once as layers of a multiplex, until nothing improves."""
+    multiplex = _multiplex(target, "modularity")
+
+    def start(seed: int) -> Labels:
+        layers, coefficients = multiplex()
+        if not layers:
+            return np.arange(target.size, dtype=np.intp)
+        _optimiser(seed).optimise_partition_multiplex(layers, layer_weights=coefficients, n_iterations=-1)
+        return np.asarray(layers[0].membership, dtype=np.intp)
+
+    return start
 
 
 def leiden_levels(target: Objective, seed: int, metric: str = "modularity") -> Iterator[Labels]:
     """Yield labels as they improve: level by level in a first pass, then pass by pass; with two signs pass by pass."""
-    layers, coefficients = _multiplex(target, metric)
+    multiplex = _multiplex(target, metric)
+    layers, coefficients = multiplex()
     if not layers:
         yield np.arange(target.size, dtype=np.intp)
         return
-    optimiser = _module().Optimiser()
-    optimiser.set_rng_seed(seed)
+    optimiser = _optimiser(seed)
     if len(layers) > 1:
         yield from _passes(optimiser, layers, coefficients)
         return
-    for labels in _aggregations(optimiser, lambda: _multiplex(target, metric)[0][0]):
+    for labels in _aggregations(optimiser, lambda: multiplex()[0][0]):
         yield labels
     layers[0].set_membership(labels.tolist())
     quality = layers[0].quality()
@@ -166,18 +167,24 @@ def _module() -> Any:
     return leidenalg
 
 
-def _multiplex(target: Objective, metric: str) -> tuple[list[Any], list[float]]:
-    """Return one partition per part, every node alone, and their coefficients."""
+def _optimiser(seed: int) -> Any:
+    optimiser = _module().Optimiser()
+    optimiser.set_rng_seed(seed)
+    return optimiser
+
+
+def _multiplex(target: Objective, metric: str) -> Callable[[], tuple[list[Any], list[float]]]:
+    """Return a function that makes one partition per part, every node alone, and gives their coefficients."""
     leidenalg = _module()
     kinds = {"modularity": leidenalg.RBConfigurationVertexPartition, "cpm": leidenalg.CPMVertexPartition}
     if metric not in kinds:
         raise InputError(f"metric={metric!r} is unknown. Use 'modularity' or 'cpm'.")
-    layers, coefficients = [], []
-    for A, coefficient in target.parts:
-        # leidenalg refuses negative weights by a bare BaseException, and an empty layer adds nothing.
-        if A.nnz == 0:
-            continue
-        graph, weights = igraph_of(A, target.directed)
-        layers.append(kinds[metric](graph, weights=weights, resolution_parameter=target.resolution))
-        coefficients.append(coefficient)
-    return layers, coefficients
+    # leidenalg refuses negative weights by a bare BaseException, and an empty layer adds nothing.
+    parts = [(igraph_of(A, target.directed), coefficient) for A, coefficient in target.parts if A.nnz]
+
+    def fresh() -> tuple[list[Any], list[float]]:
+        options = {"resolution_parameter": target.resolution}
+        layers = [kinds[metric](graph, weights=weights, **options) for (graph, weights), _ in parts]
+        return layers, [coefficient for _, coefficient in parts]
+
+    return fresh

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from innersight_graph.detection._handover import check_backend, igraph_labels, networkx_labels
+from innersight_graph.detection._handover import check_backend, others_labels
 from innersight_graph.detection._modular import Objective, modular_communities
 from innersight_graph.partition import Partition
 
@@ -96,12 +96,10 @@ def louvain_communities(
     if backend is not None:
         check_backend(backend, "louvain", sign, seed)
 
-    def run(target: Objective, start: int) -> Labels:
+    def run(target: Objective) -> Callable[[int], Labels]:
         if backend is None:
-            return _louvain(target, np.random.default_rng(start))
-        if backend == "igraph":
-            return igraph_labels(target, start, "louvain")
-        return networkx_labels(target, start if seed is not None else None, "louvain", backend)
+            return lambda start: _louvain(target, np.random.default_rng(start))
+        return others_labels(target, "louvain", backend, seeded=seed is not None)
 
     return modular_communities(
         G, run, method="louvain", scope=scope, sign=sign, resolution=resolution, density=density, gauge=gauge,
