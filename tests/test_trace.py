@@ -299,7 +299,9 @@ def test_inputs_come_as_tensors_pairs_loaders_tuples_and_keywords() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     x, y = torch.rand(20, 4), torch.zeros(20, dtype=torch.int64)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8)
-    silent = [neuron_graph(model, data).node_attributes["0"]["silent"] for data in (x, (x, y), loader, [(x, y)], [x])]
+    pairs = torch.utils.data.TensorDataset(x, y)
+    every = (x, (x, y), loader, [(x, y)], [x], pairs, iter(loader))
+    silent = [neuron_graph(model, data).node_attributes["0"]["silent"] for data in every]
     assert all(np.array_equal(silent[0], other) for other in silent)
 
     class Two(nn.Module):
@@ -529,7 +531,7 @@ def test_wrappers_are_looked_through() -> None:
         (nn.ReLU(), {"example": torch.rand(1, 3)}, UnsupportedLayerError, "no learnable layer"),
         (nn.BatchNorm1d(3), {"example": torch.rand(1, 3)}, UnsupportedLayerError, "no learnable layer"),
         (lambda x: x, {"example": torch.rand(1, 3)}, UnsupportedLayerError, "is a function"),
-        (nn.Linear(3, 2), {}, InputError, "Neither data nor example"),
+        (nn.Linear(3, 2), {}, TraceError, "Neither data nor example"),
         (nn.Linear(3, 2), {"data": []}, InputError, "empty"),
         (nn.Linear(3, 2), {"data": torch.zeros(0, 3)}, InputError, "empty"),
         (nn.Linear(3, 2), {"data": 3}, InputError, "is a int"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,11 +93,11 @@ def neuron_graph(
     Raises
     ------
     InputError
-        Neither data nor example, empty data, wrong shape or device, NaN weights, an unknown option.
+        Empty data, wrong shape or device, NaN weights, an unknown option.
     UnsupportedLayerError
         No learnable layer; scripted, quantised or sharded modules, by name.
     TraceError
-        The data decide shapes, or the edges would not fit ``max_memory``.
+        Neither data nor example, the data decide shapes, or the edges would not fit ``max_memory``.
 
     Warns
     -----
@@ -131,6 +131,8 @@ def neuron_graph(
         edges, reading=reading, at=at, size=size, eps=eps, fold_batchnorm=fold_batchnorm, max_memory=max_memory
     )
     maker.check_data(data)
+    if isinstance(data, Iterator):
+        data = list(data)
     model = unwrap(model)
     trace = trace_model(model, data, example=example)
     _warn(trace)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
-from innersight_graph.errors import InputError
+from innersight_graph.errors import InputError, TraceError
 
 __all__ = ["Call", "batches", "call_of", "first_call", "named_tensors"]
 
@@ -42,9 +42,9 @@ def batches(data: Any, *, batch_size: int = 256) -> Iterator[Call]:
     Parameters
     ----------
     data : tensor, pair of tensors (inputs, targets), or iterable of batches
-        A batch is a tensor, a pair (inputs, targets), or a mapping of keyword arguments (``labels`` is left out). A
-        single
-        tensor or pair is cut into batches along its first axis. Inputs in a tuple are several positional arguments.
+        A `torch.utils.data.Dataset` is batched. A batch is a tensor, a pair (inputs, targets), or a mapping of keyword
+        arguments (``labels`` is left out). A single tensor or pair is cut into batches along its first axis. Inputs in
+        a tuple are several positional arguments.
     batch_size : int
         Size of the pieces a single tensor is cut into.
     """
@@ -58,6 +58,8 @@ def batches(data: Any, *, batch_size: int = 256) -> Iterator[Call]:
     if isinstance(data, Mapping):
         yield (), _without_targets(data)
         return
+    if isinstance(data, torch.utils.data.Dataset):
+        data = torch.utils.data.DataLoader(data, batch_size=batch_size)
     if not isinstance(data, Iterable):
         raise InputError(
             f"data is a {type(data).__name__}. Expected a tensor, a pair (inputs, targets) or an iterable of such "
@@ -111,13 +113,15 @@ def first_call(data: Any, example: Any) -> tuple[Call, Call]:
     Raises
     ------
     InputError
-        Neither data nor an example, or no batch in the data.
+        No batch in the data.
+    TraceError
+        Neither data nor an example.
     """
     if example is not None:
         call = call_of(example)
         return call, call
     if data is None:
-        raise InputError(
+        raise TraceError(
             "Neither data nor example was given, so the model cannot be run. Pass data (batches or a tensor of "
             "inputs) or "
             "example= (one input with its batch axis, or a tuple or dict of arguments)."

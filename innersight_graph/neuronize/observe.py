@@ -104,7 +104,7 @@ def _input_maps(call: Call, name: str, numbers: IntArray, count: int) -> torch.T
         )
     order = torch.from_numpy(np.argsort(numbers, kind="stable")).to(tensor.device)
     width = int(numbers.max()) + 1
-    return tensor.detach().reshape(count, -1)[:, order].reshape(count, width, -1).to(torch.float32)
+    return _plain(tensor.detach().reshape(count, -1)[:, order].reshape(count, width, -1))
 
 
 def _samples(call: Any) -> int:
@@ -214,4 +214,9 @@ def _as_maps(tensor: torch.Tensor, point: Closing, axis: int, count: int) -> tor
     rest = moved.shape[:-1]
     if rest and rest[0] != count and count in rest:
         moved = moved.movedim(rest.index(count), 0)
-    return moved.reshape(count, -1, n).transpose(1, 2).to(torch.float32, copy=True)
+    return _plain(moved.reshape(count, -1, n).transpose(1, 2))
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a float32 copy on the device, or on the CPU where the device knows no float64 to sum in."""
+    return tensor.to(device="cpu" if tensor.device.type == "mps" else None, dtype=torch.float32, copy=True)

@@ -48,11 +48,11 @@ def trace_model(model: nn.Module, data: Any = None, *, example: Any = None) -> T
     Raises
     ------
     InputError
-        Neither data nor example, empty data, NaN weights, data of the wrong shape or device.
+        Empty data, NaN weights, data of the wrong shape or device.
     UnsupportedLayerError
         No learnable layer; scripted, quantised or sharded modules.
     TraceError
-        Shapes that depend on the data, or no neuron reached.
+        Neither data nor example, shapes that depend on the data, or no neuron reached.
 
     Notes
     -----

@@ -40,6 +40,7 @@ class WeightReducer:
         self.how = how
         self._fold = fold_batchnorm
         self._tables: dict[tuple[int, str], FloatArray] = {}
+        self._target: LayerPlan | None = None
         self._whole: dict[tuple[int, int], FloatArray] = {}
 
     def matrix(self, parts: Sequence[Connection], source: LayerPlan, target: LayerPlan) -> Matrix:
@@ -76,6 +77,14 @@ class WeightReducer:
 
     def _table(self, feed: Feed, target: LayerPlan, how: str) -> FloatArray:
         """Return the feed's weights with the kernel reduced, (channels of one group, n_target), float32."""
+        if self._target is not target:
+            # Connections come target by target, so that one layer's tables are all that must be kept.
+            self._tables, self._target = {}, target
+        if (id(feed), how) not in self._tables:
+            self._tables[id(feed), how] = self._reduced(feed, target, how)
+        return self._tables[id(feed), how]
+
+    def _reduced(self, feed: Feed, target: LayerPlan, how: str) -> FloatArray:
         weight = feed.weight.detach().to(device="cpu", dtype=torch.float32)
         if target.rows is not None:
             weight = weight[torch.from_numpy(target.rows)]
