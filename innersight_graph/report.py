@@ -131,7 +131,7 @@ class Report:
                 raise ValueError(f"its format is {record['format']!r}")
             partition = Partition.from_json(json.dumps(record["partition"]))
             evaluations = {name: Evaluation.from_dict(e) for name, e in record["evaluations"].items()}
-            environment = decode(record["environment"])
+            environment = MappingProxyType(decode(record["environment"]))
         except MALFORMED as error:
             if isinstance(error, InputError):
                 raise
@@ -141,7 +141,7 @@ class Report:
             ) from error
         graph = as_layered(G)
         partition.check(graph)
-        return cls(graph, partition, MappingProxyType(evaluations), MappingProxyType(environment))
+        return cls(graph, partition, MappingProxyType(evaluations), environment)
 
     def to_html(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Write the report as one offline page; options as in `innersight_graph.to_html`."""

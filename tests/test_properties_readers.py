@@ -47,7 +47,8 @@ def idx(path: Path, pack: Callable[[bytes], bytes]) -> None:
         (path.parent / f"{stem}-labels-idx1-ubyte").write_bytes(labels)
     target = path.parent / "train-images-idx3-ubyte"
     path.write_bytes(pack(target.read_bytes()))
-    target.unlink()
+    if target != path:
+        target.unlink()
 
 
 def pictures(path: Path) -> None:

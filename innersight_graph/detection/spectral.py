@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -220,7 +220,7 @@ class _Network:
         return full if self.size <= 1500 else sparse.csr_array(full)
 
     def cluster(self, n_communities: int, seed: np.random.SeedSequence, n_init: int, adjacency: Any = None) -> Ints:
-        if isinstance(n_communities, (bool, Mapping)) or int(n_communities) != n_communities or n_communities < 1:
+        if type(n_communities) is bool or not isinstance(n_communities, (int, np.integer)) or n_communities < 1:
             raise InputError(f"n_communities={n_communities!r} came; one whole number for the whole network was expected.")
         found = self.adjacency() if adjacency is None else adjacency
         return spectral_labels(found, min(int(n_communities), self.size), seed, n_init=n_init)

@@ -137,7 +137,8 @@ def binarize(
         raise InputError(f"gauge={gauge!r} is unknown. Use 'balanced' (default) or 'none'.")
     if thresholds is not None:
         return _by_thresholds(G, layer, thresholds)
-    if isinstance(density, bool) or not 0 < density <= 1:
+    number = isinstance(density, (int, float, np.number)) and not isinstance(density, bool)
+    if not number or not 0 < density <= 1:
         raise InputError(
             f"density={density!r} came; a fraction in (0, 1] was expected, 1.0 keeping every non-zero connection."
         )

@@ -85,6 +85,11 @@ def _read_one_layer(D: nx.Graph, weight: str) -> Read:
 def _read_layered(D: nx.DiGraph, key: str, weight: str) -> Read:
     members: dict[Any, list[Hashable]] = {}
     for node, data in D.nodes(data=True):
+        if isinstance(data[key], (dict, list, set)):
+            raise GraphSchemaError(
+                f"The node {node!r} has {key}={data[key]!r}. Name the layers by text or number them, so that neurons can "
+                "share one."
+            )
         members.setdefault(data[key], []).append(node)
     place: dict[Hashable, tuple[str, int]] = {}
     layers = _layers(D, members)
@@ -149,9 +154,9 @@ def _remembered_layers(D: nx.DiGraph, members: Mapping[Any, list[Hashable]]) -> 
 
 def _depths(D: nx.DiGraph, members: Mapping[Any, list[Hashable]]) -> dict[Any, int]:
     """Return each layer's depth: its ``subset``, else its own number, its place in the flow, its place in the file."""
-    subsets = {value: {D.nodes[node].get("subset") for node in nodes} for value, nodes in members.items()}
-    if all(len(found) == 1 and _is_integer(next(iter(found))) for found in subsets.values()):
-        return {value: int(next(iter(found))) for value, found in subsets.items()}
+    subsets = {value: [D.nodes[node].get("subset") for node in nodes] for value, nodes in members.items()}
+    if all(_is_integer(found[0]) and all(depth == found[0] for depth in found) for found in subsets.values()):
+        return {value: int(found[0]) for value, found in subsets.items()}
     if all(_is_integer(value) for value in members):
         return {value: int(value) for value in members}
     home = {node: value for value, nodes in members.items() for node in nodes}
