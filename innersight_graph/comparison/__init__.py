@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from innersight_graph.comparison.runs import CONTENDERS, Contender, benchmark, read_results
 from innersight_graph.comparison.capability import capabilities
-from innersight_graph.comparison.board import leaderboard, leaderboard_page
+from innersight_graph.comparison.board import leaderboard, leaderboard_page, write_leaderboard
 from innersight_graph.comparison.table import Comparison, compare
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "leaderboard",
     "leaderboard_page",
     "read_results",
+    "write_leaderboard",
 ]

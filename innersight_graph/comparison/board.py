@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from innersight_graph.comparison.runs import CONTENDERS, summarize
+from innersight_graph.comparison.runs import CONTENDERS, benchmark, summarize
+from innersight_graph.files import write_text
 from innersight_graph.comparison.tasks import TASKS
 
-__all__ = ["leaderboard", "leaderboard_page"]
+__all__ = ["leaderboard", "leaderboard_page", "write_leaderboard"]
 
 _CLOSE = 0.03
 _HEADINGS = {
@@ -88,6 +91,32 @@ def leaderboard_page(rows: Sequence[Mapping[str, Any]]) -> str:
             title = f"{escape(task)} <small>{escape(about)}, number {number}, {lines[0]['graphs']} graphs</small>"
             sections.append(f"<section><h2>{title}</h2>{_bars(lines, null)}</section>")
     return _PAGE.format(body="\n".join(sections))
+
+
+def write_leaderboard(
+    folder: str | os.PathLike[str], *, quick: bool = False, seeds: int = 20, progress: bool = False
+) -> list[Path]:
+    """Run the planted benchmark and write its results, as a table and as a page.
+
+    Parameters
+    ----------
+    folder : path
+        Gets ``results.csv`` (from which an interrupted run goes on), ``LEADERBOARD.md`` and ``leaderboard.html``.
+    quick, seeds, progress
+        As in `benchmark`.
+
+    Returns
+    -------
+    list of Path
+        The three files.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    files = [target / name for name in ("results.csv", "LEADERBOARD.md", "leaderboard.html")]
+    rows = benchmark(files[0], quick=quick, seeds=seeds, progress=progress)
+    write_text(files[1], "# Planted benchmark\n\n" + leaderboard(rows), "leaderboard")
+    write_text(files[2], leaderboard_page(rows), "leaderboard")
+    return files
 
 
 def _grid(

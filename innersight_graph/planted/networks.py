@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,6 +169,7 @@ def train_mlp(
     heads: int = 1,
     l1: float = 0.0,
     lr: float = 3e-3,
+    start: Callable[[int, Floats], Floats] | None = None,
 ) -> Layers:
     """Train a ReLU network by Adam and return its weights and biases, without touching any global random state.
 
@@ -181,6 +182,8 @@ def train_mlp(
         Inputs, hidden layers, outputs of all heads together.
     epochs, rng, heads, l1, lr
         As they say; batches of 64.
+    start : callable, optional
+        Changes a layer's initial weights: (number of the layer, weights (n_out, n_in)) to weights.
 
     Returns
     -------
@@ -191,11 +194,11 @@ def train_mlp(
     x = torch.as_tensor(inputs, dtype=torch.float32)
     y = torch.as_tensor(np.atleast_2d(targets.T).T, dtype=torch.int64)
     parameters = []
-    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+    for i, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         bound = 1 / np.sqrt(n_in)
-        for shape in ((n_out, n_in), (n_out,)):
-            start = rng.uniform(-bound, bound, shape).astype(np.float32)
-            parameters.append(torch.tensor(start, requires_grad=True))
+        weight, bias = rng.uniform(-bound, bound, (n_out, n_in)), rng.uniform(-bound, bound, n_out)
+        for initial in (weight if start is None else start(i, weight), bias):
+            parameters.append(torch.tensor(initial.astype(np.float32), requires_grad=True))
     optimiser = torch.optim.Adam(parameters, lr=lr)
     with torch.enable_grad():
         for _ in range(epochs):
