@@ -625,3 +625,47 @@ def test_autograd_stands_in_where_the_tracer_refuses() -> None:
     assert layer_edges(Pick(), example=example) == {("input", "a.weight"), ("a.weight", "b.weight")}
     with pytest.raises(TraceError, match="depends on the data"):
         layer_edges(Pick(), example=example, method="labels")
+
+
+def test_closing_by_weights_really_silences_the_neurons() -> None:
+    """Zeroing the weight and bias that `Closing` names silences exactly that neuron, in every kind of layer."""
+    torch.manual_seed(0)
+
+    class Kinds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.up = nn.Conv2d(2, 4, 1), nn.ConvTranspose2d(4, 6, 1)
+            self.deep = nn.ConvTranspose2d(6, 6, 1, groups=6)
+            self.attention, self.table = nn.MultiheadAttention(6, 2, batch_first=True), nn.Embedding(5, 6)
+            self.raw = nn.Parameter(torch.randn(6, 3))
+
+        def forward(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.deep(torch.relu(self.up(torch.relu(self.conv(x)))))).flatten(2).transpose(1, 2)
+            x = x + self.table(tokens)
+            return self.attention(x, x, x)[0] @ self.raw
+
+    model = Kinds()
+    example = (torch.rand(1, 2, 2, 2), torch.tensor([[0, 1, 2, 3]]))
+    trace = trace_model(model, example=example)
+    parameters = dict(model.named_parameters())
+    assert set(units(trace)) == {"conv", "up", "deep", "attention.in_proj", "attention.out_proj", "table", "raw"}
+    for unit in trace.units:
+        point = trace.points[unit.name]["post_act"]
+        neuron = unit.width - 1
+        weight = parameters[point.weight]
+        kept = {name: p.detach().clone() for name, p in parameters.items()}
+        with torch.no_grad():
+            weight.select(point.weight_axis, point.weight_start + neuron).zero_()
+            if point.bias:
+                parameters[point.bias][point.weight_start + neuron] = 0.0
+        seen: list[torch.Tensor] = []
+        from innersight_graph.neuronize.observe import observe
+
+        reading = {unit.name: trace.points[unit.name]["unit"]}
+        observe(model, [(example, 0)], reading, lambda maps, _n, seen=seen: seen.extend(maps.values()))
+        alive = seen[0][0].abs().amax(dim=1) > 0
+        assert not bool(alive[neuron]), unit.name
+        assert bool(alive[:neuron].any()), unit.name
+        with torch.no_grad():
+            for name, value in kept.items():
+                parameters[name].copy_(value)

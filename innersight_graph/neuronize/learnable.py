@@ -26,6 +26,9 @@ def convolution(tracer: Tracer, op: Op) -> None:
         return
     axes = [d for d in range(x.ndim) if d != 1]
     unit = _unit(tracer, names, weight, own, "conv")
+    if transposed and groups > 1 and tuple(weight.shape[:2]) != (groups, 1):
+        # No single axis of the weight numbers the neurons, so they cannot be closed by it.
+        unit.weight_name = ""
     _feed(tracer, unit, Feed(own, groups, _sources(tracer, x, axes, own.shape[1] * groups)))
     _emit(tracer, op, unit, axis=1)
 
