@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ def network() -> nn.Module:
     torch.manual_seed(0)
     sizes = (64, 128, 64, 32, 10)
     layers: list[nn.Module] = []
-    for width, next_width in zip(sizes, sizes[1:], strict=False):
+    for width, next_width in pairwise(sizes):
         layers += [nn.Linear(width, next_width), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -1,6 +1,7 @@
 """ResNet-18 with random weights: 4,813 neurons in 22 layers on one page, and as GEXF for Gephi.
 
-No weights are downloaded: the communities of an untrained network are a control, not a finding, and the page says what it
+No weights are downloaded: the communities of an untrained network are a control, not a finding, and the page says
+what it
 cannot say. Pass your own state_dict with --weights to look at a trained one.
 
 Run: python examples/resnet18.py [--out FOLDER] [--weights FILE] [--quick]
@@ -28,7 +29,7 @@ def main(out: Path, *, weights: Path | None = None, quick: bool = False) -> isg.
     partition = isg.louvain_communities(graph, layers=layers, seed=0)
     page = isg.to_html(
         graph, partition, out / "resnet18.html", title="ResNet-18",
-        findings=[("no", "Anything about what these communities do: the weights are random.")] if weights is None else [],
+        findings=[("no", "What these communities do: the weights are random.")] if weights is None else [],
     )  # fmt: skip
     isg.export_gexf(graph, partition, out / "resnet18.gexf", max_edges=50_000)
     return page

@@ -1,4 +1,4 @@
-"""Driving a real Chromium: offline, every request and console message watched. Shared by the browser tests and the page benchmark."""
+"""Driving a real Chromium: offline, every request and console message watched."""
 
 from __future__ import annotations
 

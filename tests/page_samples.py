@@ -39,7 +39,7 @@ def partitioned(sizes: dict[str, int], *, seed: int = 0, blocks: int = 8) -> tup
 def reported(
     G: LayeredDiGraph, P: Partition, *, classes: Sequence[str] = (), seed: int = 0, findings: Sequence[str] = ()
 ) -> Report:
-    """A report with every key the page reads, made up: community i hurts class i mod C most, and NaN where nothing is defined."""
+    """A report with every key the page reads, made up: community i hurts class i mod C most; the last is NaN."""
     rng = np.random.default_rng(seed)
     m, names = len(P), tuple(classes) or tuple(f"digit {k}" for k in range(10))
     c = len(names)
@@ -57,18 +57,21 @@ def reported(
             "class_drop": drops, "drop/zero": drops.mean(axis=1), "class_drop/zero": drops,
             "drop/mean": mean_drops.mean(axis=1), "class_drop/mean": mean_drops,
         },
-        {"per_community": np.stack([drops.mean(1) - 0.01, drops.mean(1) + 0.01], -1), "class_drop": np.stack([drops - 0.04, drops + 0.04], -1)},
+        {"per_community": np.stack([drops.mean(1) - 0.01, drops.mean(1) + 0.01], -1),
+        "class_drop": np.stack([drops - 0.04, drops + 0.04], -1)},
         {
             "per_community": np.full(m, 0.01), "class_drop": np.where(drops > 0.2, 0.001, 0.7),
             "null": np.full(m, 0.02), "specificity": np.full(m, 0.005), "specificity/mean": np.full(m, 0.3),
         },
         details={
-            "baseline": 0.97, "n": 359, "metric": "classification", "class_names": names, "class_accuracy": np.full(c, 0.97),
+            "baseline": 0.97, "n": 359, "metric": "classification", "class_names": names, "class_accuracy": np.full(c,
+            0.97),
             "value": 0.0, "split": "test", "n_draws": 199, "null_class_drop": band, "named_class": named,
             "null_drop": {"mean": np.full(m, 0.01), "low": np.zeros(m), "high": np.full(m, 0.02)},
             "null_worst": {"mean": np.full(m, 0.1), "high": np.full(m, 0.2)},
             "agreement": named >= 0, "supported": named >= 0, "sign_flip": np.zeros(m, dtype=bool),
-            "joint": [{"communities": [0, 1], "layer": P.layer_of(0), "drop": 0.5, "class_drop": drops[0] + drops[1], "accuracy": 0.47}],
+            "joint": [{"communities": [0, 1], "layer": P.layer_of(0), "drop": 0.5, "class_drop": drops[0] + drops[1],
+            "accuracy": 0.47}],
             "findings": ["Supported: something was found.", "Not supported: something was not.", *findings],
         },
     )  # fmt: skip

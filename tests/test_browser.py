@@ -13,7 +13,7 @@ from browser_page import CHROMIUM, TWO_FRAMES, Watched, chromium, offline
 from page_samples import DIGITS, partitioned, reported
 
 from innersight_graph import figures
-from innersight_graph._html import to_html, to_pyvis
+from innersight_graph._html import make_page, to_html, to_pyvis
 from innersight_graph.partition import Partition
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -200,7 +200,8 @@ def test_the_caption_says_what_is_shown(page: Any) -> None:
 def test_hovering_previews_and_tells(page: Any) -> None:
     x, y = page.evaluate(
         """() => { const p = network.canvasToDOM(network.getPositions(['L2n0']).L2n0);
-                   const r = document.querySelector('#mynetwork').getBoundingClientRect(); return [r.x + p.x, r.y + p.y]; }"""
+                   const r = document.querySelector('#mynetwork').getBoundingClientRect(); return [r.x + p.x, r.y +
+                   p.y]; }"""
     )
     before = page.locator("#mynetwork canvas").screenshot()
     page.mouse.move(x, y)
@@ -448,7 +449,8 @@ def test_hostile_names_run_nothing_anywhere(watched: Watched, tmp_path: Path, te
     path = tmp_path / "evil.html"
     to_html(
         G, P, path, reported(G, P, classes=classes, findings=[text]), title=text, label=text, class_names=classes,
-        alternatives={text: reported(G, P, classes=classes)}, findings=[("yes", text)], images=(np.zeros((60, 4, 4)), np.arange(60) % 2),
+        alternatives={text: reported(G, P, classes=classes)}, findings=[("yes", text)], images=(np.zeros((60, 4, 4)),
+        np.arange(60) % 2),
         figures={text: figures.criterion_curves({text: {1: 0.0}})}, sweep={0.5: P},
     )  # fmt: skip
     page = watched.open(path)
@@ -504,6 +506,18 @@ def test_without_javascript_the_table_is_there(browser: Any, file: Path) -> None
     assert "without JavaScript" in page.inner_text("#panel")
     assert page.locator("#tools").is_hidden()
     page.close()
+
+
+def test_a_notebook_shows_a_working_page_in_a_frame(watched: Watched, tmp_path: Path) -> None:
+    """The frame has no address of its own: selecting must work there without history."""
+    G, P = partitioned({"a": 6, "b": 8, "c": 3}, blocks=2)
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!DOCTYPE html><title>x</title><body>{make_page(G, P)._repr_html_()}", encoding="utf-8")
+    watched.page.goto(path.as_uri())
+    inside = watched.page.frame_locator("iframe")
+    inside.locator("body[data-ready=true]").wait_for()
+    inside.locator("#communities .link").first.click()
+    assert "b/c0" in inside.locator("#facts h2").inner_text()
 
 
 def test_a_stock_pyvis_page_fails_the_same_watch(context: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Figures: what is drawn equals what was given, files are reproducible, wrong shapes are refused, nothing global changes."""
+"""Figures: what is drawn equals what was given, files are reproducible, wrong shapes are refused."""
 
 from __future__ import annotations
 

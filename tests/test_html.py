@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from scipy import sparse
 import innersight_graph as isg
 from innersight_graph._html.boxes import group
 from innersight_graph._html.flows import box_flows, select_edges
-from innersight_graph._html.layout import arrange, order_stacks
+from innersight_graph._html.layout import order_stacks
 from innersight_graph._html.packing import clip, column, dumps, rounded
 from innersight_graph._html.scene import build_scene, choose_detail
 from innersight_graph.errors import InputError
@@ -120,7 +120,7 @@ def naive_selection(G: LayeredDiGraph, k: int) -> set[tuple[str, int, str, int]]
     for (s, t), matrix in G.connections.items():
         dense = matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
         for j in range(dense.shape[1]):
-            order = sorted(range(dense.shape[0]), key=lambda i: (-abs(dense[i, j]), i))  # noqa: B023
+            order = sorted(range(dense.shape[0]), key=lambda i: (-abs(dense[i, j]), i))
             kept |= {(s, i, t, j) for i in order[:k] if dense[i, j] != 0}
     return kept
 
@@ -253,7 +253,7 @@ def test_twenty_five_thousand_neurons_stay_below_four_megabytes() -> None:
             (widths[s], widths[t]), density=40_000 / (widths[s] * widths[t]), rng=rng, dtype=np.float32
         )
         - 0
-        for s, t in zip(names, names[1:], strict=False)
+        for s, t in pairwise(names)
     }
     G = LayeredDiGraph.from_arrays(layers, connections)
     P = Partition.from_labels(G, {name: np.arange(8000) % 30 for name in "abc"}, method="planted")
@@ -291,7 +291,8 @@ def hostile_page(text: str, path: Path | None = None) -> isg.Page:
     G = LayeredDiGraph.from_arrays(layers, arrays, nodes=nodes)
     P = Partition.from_labels(G, {text + "2": [0, 0, 1, 1, 2, 2]}, method=text)
     options: dict[str, Any] = {
-        "title": text, "class_names": [text, text], "label": text, "alternatives": {text + "other": P}, "findings": [("yes", text), ("no", text)],
+        "title": text, "class_names": [text, text], "label": text, "alternatives": {text + "other": P},
+        "findings": [("yes", text), ("no", text)],
     }  # fmt: skip
     return isg.make_page(G, P, **options) if path is None else isg.to_html(G, P, path, **options)
 

@@ -25,7 +25,8 @@ def to_pyvis(G: Any, P: Any, *, max_edges: int | None = None) -> Network:
     P : Partition or iterable of sets of nodes
         Its communities; neurons are coloured and placed by them.
     max_edges : int, optional
-        Most edges taken, the strongest inputs of each neuron first. Default: by the size of the graph (5,000 up to 1,500 neurons).
+        Most edges taken, the strongest inputs of each neuron first. Default: by the size of the graph (5,000 up to
+        1,500 neurons).
 
     Returns
     -------
@@ -105,16 +106,18 @@ def _neurons(scene: Scene) -> list[dict[str, Any]]:
         for member in box.members.tolist():
             number = starts[box.layer] + member
             nodes.append({
-                "id": f"L{box.layer}n{member}", "label": " ", "shape": "dot", "size": 6, "fixed": False, "physics": False,
+                "id": f"L{box.layer}n{member}", "label": " ", "shape": "dot", "size": 6, "fixed": False,
+                "physics": False,
                 "x": round(float(scene.layout.x[number]), 1), "y": round(float(scene.layout.y[number]), 1),
                 "color": hue(box.hue), "group": box.id,
-                "title": f"{clip(ids[layer.name][member])} in {clip(box.name)}", "layer": clip(layer.name), "community": clip(box.name),
+                "title": f"{clip(ids[layer.name][member])} in {clip(box.name)}", "layer": clip(layer.name),
+                "community": clip(box.name),
             })  # fmt: skip
     return _safe_titles(nodes)
 
 
 def _safe_titles(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Escape titles where needed: pyvis shows all titles as HTML as soon as one contains "href", and as text otherwise."""
+    """Escape titles where needed: pyvis shows all of them as HTML as soon as one contains "href"."""
     if any("href" in node["title"] for node in nodes):
         for node in nodes:
             node["title"] = html.escape(node["title"])

@@ -29,7 +29,8 @@ def search_record(P: Partition) -> list[dict[str, Any]]:
         held_out = {int(r): value for r, value in tested.items()} if isinstance(tested, Mapping) else {}
         second = [held_out.get(r) for r, _ in points] if held_out else None
         records.append({
-            "heldOut": rounded(second), "title": clip(layer, 80), "x": [r for r, _ in points], "y": [rounded(value) for _, value in points],
+            "heldOut": rounded(second), "title": clip(layer, 80), "x": [r for r, _ in points],
+            "y": [rounded(value) for _, value in points],
             "chosen": rounded(stats.get("n_communities")), "label": clip(_criterion_name(P), 40),
             "stability": rounded(stability) if isinstance(stability, float | int | np.floating) else None,
         })  # fmt: skip
@@ -58,7 +59,8 @@ def sweep_record(sweep: Any) -> dict[str, Any] | None:
     partitions = getattr(sweep, "partitions", sweep)
     if not isinstance(partitions, Mapping) or not partitions:
         raise InputError(
-            f"sweep is a {type(sweep).__name__}; a mapping from density to Partition was expected, such as density_sweep(G) returns."
+            f"sweep is a {type(sweep).__name__}; a mapping from density to Partition was expected, such as "
+            f"density_sweep(G) returns."
         )
     densities = sorted(partitions)
     found = [partitions[density] for density in densities]
@@ -74,7 +76,8 @@ def sweep_record(sweep: Any) -> dict[str, Any] | None:
             "xLabel": "density of valid connections", "yLabel": "communities",
         })  # fmt: skip
     words = (
-        "Which connections count as valid is a choice; these partitions differ by it alone. Where they disagree, the choice and not "
+        "Which connections count as valid is a choice; these partitions differ by it alone. Where they disagree, the "
+        "choice and not "
         "the network made the communities."
     )
     return {"words": words, "panels": panels}

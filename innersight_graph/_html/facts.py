@@ -1,4 +1,4 @@
-"""What the evaluators measured about each box, as plain values for the panel; keys of the evaluations are read, never guessed."""
+"""What the evaluators measured about each box, as plain values for the panel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from innersight_graph._html.packing import clip, rounded
 from innersight_graph._html.sights import activation_by_box, heat_by_box, picture_record, samples_by_box
@@ -101,8 +100,10 @@ def _add_closings(record: dict[str, Any], scene: Scene, ablation: Evaluation) ->
     ways = ways_of(ablation)
     for position, way in enumerate(ways):
         record["closings"].append({
-            "key": clip(way, 40), "label": WAYS.get(way, f"to {clip(way, 12)}"), "baseline": rounded(details.get("baseline")),
-            "n": rounded(details.get("n")), "split": clip(details.get("split") or "", 40), "nulls": rounded(details.get("n_draws")),
+            "key": clip(way, 40), "label": WAYS.get(way, f"to {clip(way, 12)}"),
+            "baseline": rounded(details.get("baseline")),
+            "n": rounded(details.get("n")), "split": clip(details.get("split") or "", 40),
+            "nulls": rounded(details.get("n_draws")),
             "metric": clip(details.get("metric", "classification"), 40),
             "classBaseline": rounded(np.asarray(details.get("class_accuracy", []), dtype=float)),
         })  # fmt: skip
@@ -117,7 +118,7 @@ def _add_closings(record: dict[str, Any], scene: Scene, ablation: Evaluation) ->
 
 
 def _closing(ablation: Evaluation, community: int, way: str, *, first: bool) -> dict[str, Any]:
-    """Drops of one community closed in one way, with what is known about chance: intervals, tests, random groups."""
+    """Return the drops of one community closed in one way, with intervals, tests and random groups."""
     details, maps, intervals, p = ablation.details, ablation.maps, ablation.intervals, ablation.p_values
     suffix = "" if first else f"/{way}"
     chance = details.get(f"null_class_drop{suffix}")
@@ -127,7 +128,8 @@ def _closing(ablation: Evaluation, community: int, way: str, *, first: bool) -> 
     record: dict[str, Any] = {
         "drop": _at(maps[f"drop/{way}"], community),
         "cls": _row(maps.get(f"class_drop/{way}"), community),
-        "bandAll": _at(null.get("high"), community), "lowAll": _at(null.get("low"), community), "typicalAll": _at(null.get("mean"), community),
+        "bandAll": _at(null.get("high"), community), "lowAll": _at(null.get("low"), community),
+        "typicalAll": _at(null.get("mean"), community),
         "band": band, "low": low, "typical": typical, "typicalWorst": _at(worst.get("mean"), community),
         "pNull": _at(p.get(f"null{suffix}"), community), "pSpecific": _at(p.get(f"specificity{suffix}"), community),
     }  # fmt: skip
@@ -156,9 +158,9 @@ def _band(null: Any, part: str, community: int) -> list[float | None] | None:
 
 
 def _verdict(details: Mapping[str, Any], community: int) -> dict[str, Any]:
-    """What the evaluator concluded: the class a community may be named after (or -1), whether closings agree, support."""
+    """Return what the evaluator concluded: the class to name a community after (or -1), agreement, support."""
     keys = {"named": "named_class", "agree": "agreement", "supported": "supported", "flip": "sign_flip"}
-    found = {}
+    found: dict[str, Any] = {}
     for key, name in keys.items():
         values = details.get(name)
         if values is not None and len(values) > community:
@@ -179,8 +181,3 @@ def _joint(scene: Scene, closings: Iterable[Mapping[str, Any]]) -> dict[str, Any
         for found in chosen
         if all(k in ids for k in found["communities"])
     }  # fmt: skip
-
-
-def finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return an array with NaN and infinities as 0."""
-    return np.nan_to_num(np.asarray(values, dtype=float), nan=0.0, posinf=0.0, neginf=0.0)

@@ -25,7 +25,8 @@ def say(scene: Scene, report: Report | None, facts: dict[str, Any] | None) -> li
     said = _about_the_search(scene.partition)
     if report is None or facts is None:
         text = (
-            "The communities were found from the graph alone. What they do was not measured on the live model, so this page cannot "
+            "The communities were found from the graph alone. What they do was not measured on the live model, so "
+            "this page cannot "
             "say what they are for."
         )
         return [{"kind": "open", "text": text}, *said]
@@ -62,14 +63,14 @@ def _named(scene: Scene, facts: dict[str, Any]) -> list[dict[str, Any]]:
     for box in scene.boxes:
         known = facts["boxes"].get(box.id, {})
         named = known.get("verdict", {}).get("named", -1)
-        effect = next(iter(known.get("close", {}).values()), {})
+        effect: dict[str, Any] = next(iter(known.get("close", {}).values()), {})
         if named >= 0 and effect.get("cls") and named < len(facts["classes"]):
             rows.append((effect["cls"][named] or 0.0, box, facts["classes"][named]))
     if not rows:
         return []
     rows.sort(key=lambda row: -row[0])
     listed = ", ".join(f"{clip(box.name, 40)} for {name} (−{100 * drop:.0f} points)" for drop, box, name in rows[:8])
-    text = f"These communities matter for one class more than random groups do, set to zero and to their mean alike: {listed}."
+    text = f"These matter for one class more than random groups do, set to zero and to their mean alike: {listed}."
     return [{"kind": "yes", "text": text, "boxes": [box.id for _, box, _ in rows]}]
 
 
@@ -80,7 +81,8 @@ def _about_the_search(P: Partition) -> list[dict[str, Any]]:
         stability, found = stats.get("stability"), stats.get("n_communities")
         if isinstance(stability, float | np.floating) and np.isfinite(stability) and stability < STABLE:
             text = (
-                f"Communities of {clip(layer, 60)} as the only answer: the best starts of the search agree to {stability:.2f} (adjusted "
+                f"Communities of {clip(layer, 60)} as the only answer: the best starts of the search agree to "
+                f"{stability:.2f} (adjusted "
                 "Rand index), so another seed may give others."
             )
             said.append({"kind": "no", "text": text})

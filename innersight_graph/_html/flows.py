@@ -1,4 +1,4 @@
-"""Connections for the page: the strongest ones between neurons, and sums between boxes, activation and inhibition apart."""
+"""Connections for the page: the strongest between neurons, and sums between boxes, each sign apart."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Flows:
     inhibition: npt.NDArray[np.float64]
 
     def attraction(self, layer: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Activation between boxes beyond what their sums over the layer pair explain, as a dense (n_boxes, n_boxes) array.
+        """Return the activation between boxes beyond what their sums explain, as a dense (n_boxes, n_boxes) array.
 
         Everything is connected to everything: plain sums would pull all boxes to the middle.
         """
@@ -62,7 +62,8 @@ class Flows:
         to_layer, from_layer = activation @ same, same.T @ activation
         between = same.T @ activation @ same
         expected = to_layer[:, layer] * from_layer[layer] / np.maximum(between[layer][:, layer], 1e-30)
-        return np.maximum(activation - expected, 0.0)
+        beyond: npt.NDArray[np.float64] = np.maximum(activation - expected, 0.0)
+        return beyond
 
 
 def layer_offsets(G: LayeredDiGraph) -> dict[str, int]:

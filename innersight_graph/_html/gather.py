@@ -1,4 +1,4 @@
-"""Gathers what the page holds: the scenes to switch between, the comparison of their partitions, the no-script fallback."""
+"""Gathers what the page holds: scenes to switch between, the comparison of partitions, the no-script fallback."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def _alternative(name: str, given: Any, graph: LayeredDiGraph) -> tuple[LayeredD
         given = (graph if report is None else report.graph, partition, report)
     if len(given) != 3:
         raise InputError(
-            f"The alternative {clip(name, 60)!r} has {len(given)} parts. Give a partition, a report, (partition, report) or (graph, partition, report)."
+            f"The alternative {clip(name, 60)!r} has {len(given)} parts. Give a partition, a report, (partition, "
+            f"report) or (graph, partition, report)."
         )
     other, partition, report = given
     layered = graph if other is None or other is graph else as_layered(other)
@@ -109,9 +110,10 @@ def comparison(entries: Sequence[Entry]) -> dict[str, Any] | None:
     everyone_same = all(entry.partition.nodes == nodes for entry in entries)
     table = [[rounded(likeness(a.partition, b.partition)) for b in entries] for a in entries] if everyone_same else None
     return {
-        "names": names, "columns": [clip(name, 40) for name in columns], "rows": rows, "scene": list(range(len(entries))),
+        "names": names, "columns": [clip(name, 40) for name in columns], "rows": rows,
+        "scene": list(range(len(entries))),
         "sizes": [_found(entry.partition) for entry in entries], "agreement": table, "comparable": comparable,
-        "note": "Scores of the whole partition, each evaluator in its own unit; a dash where it was not run." if columns else None,
+        "note": "Scores of the whole partition, each in its own unit; a dash: not run." if columns else None,
     }  # fmt: skip
 
 
@@ -137,7 +139,8 @@ def fallback(record: dict[str, Any], said: Sequence[dict[str, str]]) -> dict[str
             continue
         drop, name, certain = worst_of(facts, box["id"])
         rows.append({
-            "name": box["name"], "size": f"{box['size']:,}", "worst": name if (drop or 0.0) > 0 else "–", "certain": certain, "drop": -np.inf if drop is None else drop,
+            "name": box["name"], "size": f"{box['size']:,}", "worst": name if (drop or 0.0) > 0 else "–",
+            "certain": certain, "drop": -np.inf if drop is None else drop,
             "points": "–" if drop is None else f"{-100 * drop:+.1f}".replace("-", "−"),
         })  # fmt: skip
     rows.sort(key=lambda row: -row["drop"])
@@ -147,7 +150,7 @@ def fallback(record: dict[str, Any], said: Sequence[dict[str, str]]) -> dict[str
 
 
 def worst_of(facts: dict[str, Any] | None, box: str) -> tuple[float | None, str, bool]:
-    """Return the largest class drop of a box as it was closed first, its class, and whether it may be named after it."""
+    """Return the largest class drop of a box as first closed, its class, and whether it may be named after it."""
     known = (facts or {"boxes": {}})["boxes"].get(box, {})
     effect = next(iter(known.get("close", {}).values()), None)
     if effect is None:

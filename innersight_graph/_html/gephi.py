@@ -32,7 +32,8 @@ def export_gexf(G: Any, P: Any, path: str | os.PathLike[str], *, max_edges: int 
     path : str or path-like
         File to write.
     max_edges : int or None, default 500_000
-        Above this number only the strongest inputs of each neuron are written, and the graph's description says so. None: all.
+        Above this number only the strongest inputs of each neuron are written, and the graph's description says so.
+        None: all.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def export_gexf(G: Any, P: Any, path: str | os.PathLike[str], *, max_edges: int 
 
 
 def export_graphml(G: Any, P: Any, path: str | os.PathLike[str], *, max_edges: int | None = 500_000) -> Path:
-    """Write the graph as GraphML with the page's positions, sizes and colours as node attributes. Parameters as `export_gexf`."""
+    """Write the graph as GraphML, positions, sizes and colours as node attributes. Parameters as `export_gexf`."""
     import networkx as nx
 
     plain = _decorated(G, P, max_edges)
@@ -125,8 +126,10 @@ def _add_neurons(plain: nx.DiGraph, scene: Scene) -> list[str]:
             box = home[number, index]
             names.append(f"L{number}n{index}")
             plain.add_node(
-                names[-1], label=_clean(node), layer=_clean(layer.name), index=index, community=_clean(box.name), role=box.role,
-                x=float(scene.layout.x[start + index]), y=float(scene.layout.y[start + index]), size=6.0, colour=hue(box.hue),
+                names[-1], label=_clean(node), layer=_clean(layer.name), index=index, community=_clean(box.name),
+                role=box.role,
+                x=float(scene.layout.x[start + index]), y=float(scene.layout.y[start + index]), size=6.0,
+                colour=hue(box.hue),
             )  # fmt: skip
         start += layer.width
     return names

@@ -1,6 +1,7 @@
 """Where everything stands on the page: layers as columns, boxes ordered by barycentre, neurons in small grids.
 
-Pure geometry, deterministic, no drawing library. The y axis points down, as on a screen; one unit is one pixel at zoom 1.
+Pure geometry, deterministic, no drawing library. The y axis points down, as on a screen; one unit is one pixel at
+zoom 1.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def arrange(G: LayeredDiGraph, boxes: Sequence[Box], traffic: npt.NDArray[np.flo
         stacks[box.layer].append(number)
     if len(G.layers) == 1:
         frames = _ring(boxes, traffic)
-        layer_x, layer_top = (0.0,), (min(frame.y - frame.height / 2 for frame in frames),)
+        layer_x: tuple[float, ...] = (0.0,)
+        layer_top: tuple[float, ...] = (min(frame.y - frame.height / 2 for frame in frames),)
     else:
         order_stacks(stacks, boxes, traffic)
         frames, layer_x, layer_top = _columns(stacks, boxes)

@@ -1,4 +1,4 @@
-"""Small, safe JSON for a page: typed columns in base64, numbers with four digits, NaN as null, text of bounded length."""
+"""Small, safe JSON for a page: typed columns in base64, short numbers, NaN as null, text of bounded length."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def clip(text: Any, longest: int = LONGEST) -> str:
 def column(values: npt.ArrayLike, kind: str = "index") -> dict[str, str]:
     """Pack a one-dimensional array as little-endian base64.
 
-    ``"index"`` takes the smallest unsigned integer type that holds every value, ``"real"`` float32, ``"share"`` maps [0, 1] to a byte,
+    ``"index"`` takes the smallest unsigned integer type that holds every value, ``"real"`` float32, ``"share"`` maps
+    [0, 1] to a byte,
     ``"signed"`` int16.
     """
     array = np.asarray(values).ravel()

@@ -1,4 +1,4 @@
-"""One offline page: our own autoescaped template, vis-network and our scripts inlined, and a policy that forbids any request."""
+"""One offline page: our own autoescaped template, all scripts inlined, a policy that forbids any request."""
 
 from __future__ import annotations
 
@@ -47,8 +47,18 @@ FRAME = 720
 class Page:
     """A finished page: its HTML, where it was written (or None), and what it shows.
 
-    In a notebook it displays itself, in a frame of its own. `n_bytes` is the size of the file; `policy` says which view the
+    In a notebook it displays itself, in a frame of its own. `n_bytes` is the size of the file; `policy` says which
+    view the
     page opens with and how many neurons and connections it holds.
+
+    Attributes
+    ----------
+    html : str
+        The whole document.
+    path : pathlib.Path or None
+        Where it was written.
+    policy : mapping
+        ``view`` it opens with, ``neurons``, ``edges``, ``share_of_weight``, ``scenes``, ``note``.
     """
 
     html: str
@@ -61,11 +71,13 @@ class Page:
 
     def __repr__(self) -> str:
         where = "not written" if self.path is None else str(self.path)
-        return f"Page({where}, {self.n_bytes / 1e6:.2f} MB, {self.policy['neurons']} neurons, opens with {self.policy['view']})"
+        shown = f"{self.policy['neurons']} neurons, opens with {self.policy['view']}"
+        return f"Page({where}, {self.n_bytes / 1e6:.2f} MB, {shown})"
 
     def _repr_html_(self) -> str:
         document = html.escape(self.html, quote=True)
-        return f'<iframe srcdoc="{document}" width="100%" height="{FRAME}" style="border:1px solid #ccc;border-radius:8px"></iframe>'
+        style = "border:1px solid #ccc;border-radius:8px"
+        return f'<iframe srcdoc="{document}" width="100%" height="{FRAME}" style="{style}"></iframe>'
 
 
 def to_html(
@@ -102,19 +114,23 @@ def to_html(
     label : str, optional
         Name of this scene beside the alternatives; the partition's method by default.
     alternatives : mapping from label to Partition, Report or tuple, optional
-        More scenes to switch to and to compare with: a partition of G, a `Report`, a pair ``(partition, report)``, or a triple
-        ``(graph, partition, report)``. Reports bring their own graph, such as that of the same model with random weights.
+        More scenes to switch to and to compare with: a partition of G, a `Report`, a pair ``(partition, report)``, or
+        a triple
+        ``(graph, partition, report)``. Reports bring their own graph, such as that of the same model with random
+        weights.
     class_names : sequence, optional
         Names of the model's outputs, in order; taken from the report where it has them.
     images : array of shape (n, h, w) or (n, channels, h, w), or a pair (images, targets), optional
-        The images the report was measured on, in order: their mean is shown under the sensitivity maps, and those that activate a
+        The images the report was measured on, in order: their mean is shown under the sensitivity maps, and those
+        that activate a
         community most are shown where the report knows them. Nothing else of them is stored on the page.
     sweep : DensitySweep, optional
         What `innersight_graph.density_sweep` returned, for the search tab.
     findings : sequence of (verdict, text), optional
         More sentences for the findings tab; the verdict is ``"yes"``, ``"no"``, ``"open"`` or ``"info"``.
     figures : mapping from caption to matplotlib.figure.Figure, optional
-        Figures for a tab of their own, such as those of `innersight_graph.figures`: each as SVG or as PNG, whichever is smaller.
+        Figures for a tab of their own, such as those of `innersight_graph.figures`: each as SVG or as PNG, whichever
+        is smaller.
     theme : {"auto", "light", "dark"}, default "auto"
         ``"auto"`` follows the reader's system.
     max_edges : int, optional
@@ -132,22 +148,26 @@ def to_html(
 
     Notes
     -----
-    The page makes no request of any kind (its content security policy forbids them), needs no server and contains its own
-    library. 298 neurons take about 0.8 MB; 25,000 neurons with 75,000 connections stay below 4 MB. Time is linear in the
+    The page makes no request of any kind (its content security policy forbids them), needs no server and contains its
+    own
+    library. 298 neurons take about 0.8 MB; 25,000 neurons with 75,000 connections stay below 4 MB. Time is linear in
+    the
     connections of G.
 
     Examples
     --------
     >>> import networkx as nx, pathlib, tempfile
     >>> folder = tempfile.TemporaryDirectory()
-    >>> page = to_html(nx.karate_club_graph(), [set(range(17)), set(range(17, 34))], pathlib.Path(folder.name) / "karate.html")
+    >>> halves = [set(range(17)), set(range(17, 34))]
+    >>> page = to_html(nx.karate_club_graph(), halves, pathlib.Path(folder.name) / "karate.html")
     >>> page.path.name, page.n_bytes < 1_000_000
     ('karate.html', True)
     >>> folder.cleanup()
     """
     check_target(path, "page")
     page = make_page(
-        G, P, report, title=title, label=label, alternatives=alternatives, class_names=class_names, images=images, sweep=sweep,
+        G, P, report, title=title, label=label, alternatives=alternatives, class_names=class_names, images=images,
+        sweep=sweep,
         findings=findings, figures=figures, theme=theme, max_edges=max_edges,
     )  # fmt: skip
     # Line ends stay as they are: the policy in the page names its scripts by their exact bytes.
@@ -178,10 +198,8 @@ def make_page(
     first = scenes[0].scene
     records = scene_records(scenes, images)
     said = [{"kind": kind, "text": clip(text, 4000)} for kind, text in findings]
-    heading = clip(
-        title
-        or f"InnerSight · {sum(layer.width for layer in first.graph.layers):,} neurons in {len(first.graph.layers)} layers"
-    )
+    n_neurons, n_layers = sum(layer.width for layer in first.graph.layers), len(first.graph.layers)
+    heading = clip(title or f"InnerSight · {n_neurons:,} neurons in {n_layers} layers")
     payload = {
         "title": heading, "theme": theme, "view": first.detail.view, "scenes": records, "findings": said,
         "compare": comparison(scenes), "sweep": sweep_record(sweep),
@@ -198,7 +216,8 @@ def make_page(
         **fallback(records[0], said),
     )
     policy = {
-        "view": first.detail.view, "neurons": sum(layer.width for layer in first.graph.layers), "edges": len(first.edges),
+        "view": first.detail.view, "neurons": n_neurons,
+        "edges": len(first.edges),
         "share_of_weight": first.edges.share, "scenes": len(scenes), "note": first.detail.note,
     }  # fmt: skip
     return Page(text, None, policy)

@@ -31,7 +31,8 @@ def embedded(figures: Mapping[str, Figure] | None) -> list[dict[str, str]]:
     for caption, figure in (figures or {}).items():
         if not isinstance(figure, Figure):
             raise InputError(
-                f"The figure {clip(caption, 60)!r} is a {type(figure).__name__}. Give matplotlib.figure.Figure objects, such as those of "
+                f"The figure {clip(caption, 60)!r} is a {type(figure).__name__}. Give matplotlib.figure.Figure "
+                f"objects, such as those of "
                 "innersight_graph.figures."
             )
         vector, pixels = to_svg(figure).encode("utf-8"), to_png(figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def choose_detail(n_neurons: int, max_edges: int | None = None) -> Detail:
     if n_neurons <= 25_000:
         note = "Select a community to open its neurons and their neighbours."
         return Detail("communities", max_edges or 75_000, selection_only=True, expand=True, note=note)
-    note = f"{n_neurons:,} neurons are too many to draw one by one: this page holds the communities; use export_gexf for Gephi."
+    note = f"{n_neurons:,} neurons are too many to draw: these are the communities; use export_gexf for Gephi."
     return Detail("communities", max_edges or 1, neurons=False, note=note)
 
 
@@ -101,11 +102,11 @@ class Scene:
         return record
 
     def radius(self, box: Box) -> float:
-        """Radius of a box's circle in the communities view: it grows with the number of neurons, and circles never touch."""
+        """Return the radius of a box's circle: it grows with the number of neurons, and circles never touch."""
         if box.role == "class":
             return 7.0
         largest = max((other.size for other in self.boxes if other.role != "layer"), default=1)
-        return 7.0 + (self._widest_radius() - 7.0) * min(1.0, (box.size / max(largest, 1)) ** 0.5)
+        return 7.0 + (self._widest_radius() - 7.0) * min(1.0, math.sqrt(box.size / max(largest, 1)))
 
     def _widest_radius(self) -> float:
         """Half of the least distance between two boxes of a layer, less the room for a label."""
@@ -147,7 +148,7 @@ class Scene:
         return record
 
     def _flow_rows(self) -> list[list[Any]]:
-        """Rows of source, target, activation, inhibition, their strengths within the layer pair, and what is drawn at rest."""
+        """Return rows: source, target, activation, inhibition, both within the layer pair, what is drawn at rest."""
         flows = self.flows
         layer = np.array([box.layer for box in self.boxes], dtype=np.int64)
         if not len(flows.source):
@@ -189,11 +190,12 @@ class Scene:
         blocks = []
         for s, t in pairs:
             stored = self.graph.connections[s, t]
-            matrix = stored.toarray() if sparse.issparse(stored) else np.asarray(stored)
+            matrix = np.asarray(stored.todense() if isinstance(stored, sparse.csr_array) else stored)
             largest = float(np.abs(matrix).max(initial=0.0))
             unit = largest / 32767 if largest > 0 else 1.0
             blocks.append({
-                "source": number[s], "target": number[t], "unit": unit, "values": column(np.rint(matrix / unit), "signed"),
+                "source": number[s], "target": number[t], "unit": unit, "values": column(np.rint(matrix / unit),
+                "signed"),
             })  # fmt: skip
         return blocks
 

@@ -26,7 +26,7 @@ SAMPLES = 6
 
 def heat_by_box(boxes: dict[str, dict[str, Any]], scene: Scene, evaluations: Iterable[Evaluation]) -> dict[int, float]:
     """Add each community's sensitivity map (`Occlusion`) to its record; return the largest value of each layer."""
-    found = next((e for e in evaluations if np.ndim(e.maps.get("heat")) in (2, 3)), None)
+    found = next((e for e in evaluations if "heat" in e.maps and e.maps["heat"].ndim in (2, 3)), None)
     if found is None:
         return {}
     maps = np.nan_to_num(np.asarray(found.maps["heat"], dtype=float))
@@ -48,7 +48,7 @@ def heat_by_box(boxes: dict[str, dict[str, Any]], scene: Scene, evaluations: Ite
 def activation_by_box(
     boxes: dict[str, dict[str, Any]], scene: Scene, evaluations: Iterable[Evaluation], n_classes: int
 ) -> bool:
-    """Add the distribution of each community's mean activation by class (`ActivationLevel`); say whether there was any."""
+    """Add each community's mean activation by class (`ActivationLevel`); say whether there was any."""
     found = next((e for e in evaluations if "level" in e.maps and "targets" in e.details), None)
     if found is None:
         return False
@@ -136,7 +136,8 @@ def as_pictures(given: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any] |
         array = array.reshape(-1, side, side)
     if array.ndim != 3:
         raise InputError(
-            f"images has shape {np.shape(images)}; (n, height, width), (n, channels, height, width) or (n, side * side) was expected."
+            f"images has shape {np.shape(images)}; (n, height, width), (n, channels, height, width) or (n, side * "
+            f"side) was expected."
         )
     return np.nan_to_num(array), None if targets is None else np.asarray(targets)
 

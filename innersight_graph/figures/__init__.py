@@ -1,4 +1,4 @@
-"""Static figures in one style: every function returns a `matplotlib.figure.Figure`; `to_svg` and `to_png` make bytes of it."""
+"""Static figures in one style: every function returns a `matplotlib.figure.Figure`."""
 
 from __future__ import annotations
 

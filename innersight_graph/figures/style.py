@@ -20,8 +20,10 @@ GREY, INK, RULE = "#80868f", "#191c22", "#e2e4e8"
 ACTIVATION, INHIBITION = "#1f6fb4", "#d1571b"
 
 STYLE: Any = {
-    "font.family": "sans-serif", "font.size": 9.0, "axes.titlesize": 10.0, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.edgecolor": GREY, "axes.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False,
+    "font.family": "sans-serif", "font.size": 9.0, "axes.titlesize": 10.0, "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY, "axes.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": False,
     "text.color": INK, "xtick.color": GREY, "ytick.color": GREY, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
     "legend.frameon": False, "figure.facecolor": "white", "savefig.facecolor": "white", "svg.fonttype": "none",
     "svg.hashsalt": "innersight-graph", "image.interpolation": "nearest", "lines.linewidth": 1.8,
@@ -86,5 +88,5 @@ def to_png(figure: Figure, *, dpi: int = 150, colours: int | None = 128) -> byte
     small = io.BytesIO()
     buffer.seek(0)
     with Image.open(buffer) as picture:
-        picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+        picture.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return small.getvalue()

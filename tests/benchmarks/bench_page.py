@@ -1,4 +1,4 @@
-"""Sizes and times of the page, measured in software-rendered Chromium: python tests/benchmarks/bench_page.py [--write FILE]
+"""Sizes and times of the page in software-rendered Chromium: python tests/benchmarks/bench_page.py [--write FILE]
 
 Writing is CPU seconds; first picture is milliseconds from the start of loading until the page is drawn and ready (the
 median of five loads); selection and pan are milliseconds until two animation frames later, of which 33 are the frames
@@ -53,7 +53,11 @@ def measure(context: Any, folder: Path, sizes: dict[str, int], blocks: int) -> d
     path = folder / "page.html"
     started = time.process_time()
     page = isg.to_html(G, P, path, report)
-    row: dict[str, float] = {"edges": page.policy["edges"], "bytes": page.n_bytes, "write": time.process_time() - started}
+    row: dict[str, float] = {
+        "edges": page.policy["edges"],
+        "bytes": page.n_bytes,
+        "write": time.process_time() - started,
+    }
     ready = []
     for _ in range(LOADS):
         watched = Watched(context)
