@@ -60,7 +60,7 @@ _HOMES = {
         "compiled_programs", "detectability", "equivalent_graph", "merged_networks", "null_layers", "planted_blocks",
         "planted_hubs", "planted_layers", "planted_roles", "planted_scale", "shuffled", "two_digits_network",
     ),
-    "innersight_graph.probe": ("Capture", "ablate", "activations", "capture"),
+    "innersight_graph.probe": ("Capture", "ablate", "activations", "capture", "similarities"),
     "innersight_graph.evaluation": (
         "Ablation", "ActivationLevel", "Checkpoint", "Consistency", "Embedding", "Evaluation", "NoiseSearch", "Occlusion",
         "PartitionScore", "Pruning", "Removal", "Sensitivity", "Structure", "error_profile", "flow", "noise_communities",

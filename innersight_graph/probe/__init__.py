@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from innersight_graph.probe.capturing import Capture, capture
 from innersight_graph.probe.closing import ablate
+from innersight_graph.probe.likeness import similarities
 from innersight_graph.probe.tables import activations
 
-__all__ = ["Capture", "ablate", "activations", "capture"]
+__all__ = ["Capture", "ablate", "activations", "capture", "similarities"]
