@@ -11,6 +11,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 
 from innersight_graph.errors import GraphSchemaError, InputError, MissingExtraError
@@ -275,6 +277,26 @@ def test_mirror_keeps_orders_and_attributes() -> None:
     for wrong in (nx.Graph(), nx.MultiDiGraph()):
         with pytest.raises(GraphSchemaError):
             mirror(wrong)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 12))
+def test_any_digraph_is_mirrored_in_every_order_and_read_with_every_weight(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = rng.permutation(size).tolist()
+    D = nx.DiGraph()
+    D.add_nodes_from(names)
+    for u, v in rng.permutation([(u, v) for u in names for v in names] or np.zeros((0, 2), int)).tolist():
+        if rng.random() < 0.3:
+            D.add_edge(u, v, **({"weight": float(rng.normal())} if rng.random() < 0.7 else {"x": 1}))
+    M = mirror(D)
+    assert list(M.edges(data=True)) == list(D.edges(data=True))
+    assert list(M.in_edges(data=True)) == list(D.in_edges(data=True))
+    assert [M.has_edge(u, v) for u in names for v in names] == [D.has_edge(u, v) for u in names for v in names]
+    if size:
+        G = as_layered(D)
+        assert np.array_equal(adjacency(G).toarray(), nx.to_numpy_array(D, dtype=np.float32))
+        assert list(G.edges) == list(D.edges)
 
 
 # ---------------------------------------------------------------------- matrices and other libraries

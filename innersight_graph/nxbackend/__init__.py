@@ -49,8 +49,11 @@ class BackendInterface:
     def should_run(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool | str:
         """Return True, or why converting a graph for this call would gain nothing."""
         graph = args[0] if args else kwargs.get("G")
-        if isinstance(graph, (LayeredDiGraph, ArrayGraph)) or name.startswith(("leiden", "louvain", "innersight")):
+        if isinstance(graph, (LayeredDiGraph, ArrayGraph)) or name.startswith(("leiden", "innersight")):
             return True
+        if name.startswith("louvain"):
+            small = graph is None or graph.number_of_edges() <= communities.SMALL_EDGES
+            return "NetworkX's own is as fast on a graph of this size" if small else True
         return "making the matrix of a plain graph takes longer than the function itself"
 
 

@@ -19,8 +19,8 @@ __all__ = ["leiden_communities", "leiden_partitions", "louvain_communities", "lo
 
 Node = Hashable
 Labels = npt.NDArray[np.intp]
-# Up to this many stored entries NetworkX's own Louvain takes well under a second, and its partitions are kept.
-SMALL = 20_000
+# Up to this size NetworkX's own Louvain takes well under a second, and its partitions are kept.
+SMALL_EDGES = 10_000
 
 WHAT_TO_DO = (
     "sign='signed' (positive minus negative part), sign='positive' or sign='absolute', or the edge attribute "
@@ -78,7 +78,7 @@ def louvain_partitions(
 ) -> Iterator[list[set[Node]]]:
     """Yield the partition of each Louvain level until modularity gains no more than the threshold."""
     graph, target = _objective(G, weight, resolution, sign, "Louvain")
-    if sign is None and graph.matrix(None).nnz <= SMALL:
+    if sign is None and graph.graph.number_of_edges() <= SMALL_EDGES:
         yield from nx.community.louvain_partitions(graph.graph, weight, resolution, threshold, seed, backend="networkx")
         return
     reached = target.value(np.arange(len(graph), dtype=np.intp))
