@@ -104,7 +104,7 @@ def em_communities(
     Partition
         With responsibilities. ``stats[layer]`` holds ``log_likelihood`` (nats), ``n_communities`` (those with a neuron),
         ``n_requested``, ``n_iter``, ``converged``, ``restart`` (which one won), ``criterion`` and
-        ``log_likelihood_curve`` (by number of communities), ``held_out`` (mean nats of a held-out neuron, by number, or
+        ``log_likelihood_curve`` (by number of communities), ``held_out`` (mean nats of a held-out neuron, for some numbers, or
         None where it has no power), ``stability`` (mean ARI between the five best starts), and with the default
         criterion ``null_gain`` (nats, best of ``n_shuffles`` shuffles).
 

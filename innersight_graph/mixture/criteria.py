@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 from innersight_graph.engines.base import EPSILON
 from innersight_graph.engines.table import Problem
 
-__all__ = ["adjusted_rand", "exact_icl", "predictive_weights", "stability"]
+__all__ = ["Evidence", "adjusted_rand", "evidence", "exact_icl", "predictive_weights", "stability"]
 
 #: Strengths of the column-mean prior, in pseudo-observations, that ICL averages over. Infinity stands for "every community
 #: is like the whole layer", which costs one community nothing: under any finite strength alone, single neurons (who learn
@@ -62,18 +63,41 @@ def exact_icl(problem: Problem, labels: NDArray[np.integer], *, strength: float 
     >>> exact_icl(problem, np.array([0] * 4 + [1] * 4)) > exact_icl(problem, np.zeros(8, dtype=int))
     True
     """
+    return evidence(problem, labels, STRENGTHS if strength is None else (strength,)).icl
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a grouping is worth under each of some strengths of the prior.
+
+    Parameters
+    ----------
+    strengths : tuple of float
+    values : ndarray of float64, shape (n_strengths,)
+        Exact integrated complete-data likelihood, in nats.
+    """
+
+    strengths: tuple[float, ...]
+    values: NDArray[np.float64]
+
+    @property
+    def icl(self) -> float:
+        """The strengths averaged, each as likely as the others."""
+        return float(np.logaddexp.reduce(self.values) - np.log(len(self.values)))
+
+    @property
+    def likeliest(self) -> float:
+        """The finite strength under which the grouping is most probable."""
+        finite = [i for i, strength in enumerate(self.strengths) if np.isfinite(strength)]
+        return self.strengths[max(finite, key=lambda i: self.values[i])]
+
+
+def evidence(problem: Problem, labels: NDArray[np.integer], strengths: Sequence[float] = STRENGTHS) -> Evidence:
+    """Evaluate a grouping under several strengths of the prior."""
     values, compact = np.unique(labels, return_inverse=True)
     k = len(values)
     grouping = gammaln(k) - gammaln(len(labels) + k) + gammaln(np.bincount(compact) + 1.0).sum()
-    each = _evidence(problem, compact, k, STRENGTHS if strength is None else (strength,))
-    return float(grouping + logsumexp(each) - np.log(len(each)))
-
-
-def likeliest_strength(problem: Problem, labels: NDArray[np.integer]) -> float:
-    """Return the finite one of `STRENGTHS` under which the communities of a grouping are most probable."""
-    values, compact = np.unique(labels, return_inverse=True)
-    finite = STRENGTHS[:-1]
-    return finite[int(np.argmax(_evidence(problem, compact, len(values), finite)))]
+    return Evidence(tuple(strengths), grouping + _evidence(problem, compact, k, strengths))
 
 
 def _evidence(
@@ -84,8 +108,8 @@ def _evidence(
     table = problem.table
     if problem.likelihood == "bernoulli" and table.observed_bits is None and table.n_rows <= _LOOKUP_ROWS:
         return _looked_up_evidence(problem, ones, sizes, strengths)
-    evidence = _EVIDENCE[problem.likelihood]
-    return np.array([evidence(problem, ones, observed, sizes, strength) for strength in strengths])
+    value = _EVIDENCE[problem.likelihood]
+    return np.array([value(problem, ones, observed, sizes, strength) for strength in strengths])
 
 
 def _looked_up_evidence(

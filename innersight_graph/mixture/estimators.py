@@ -91,9 +91,8 @@ class _BinaryMixture(BaseEstimator, ABC):  # type: ignore[misc]
         blocks = np.zeros(values.shape[1], dtype=np.intp) if groups is None else np.asarray(groups, dtype=np.intp)
         observed = None if mask is None else as_binary(mask, "mask")
         search = self._searched(Material(values, observed, (), blocks=blocks))
-        solution = improved(
-            search.problem, winner(search.problem, merged(search.parts[self.n_components])), by_icl=False
-        )
+        best = winner(search.problem, merged(search.parts[self.n_components]))
+        solution, _ = improved(search.problem, best, by_icl=False)
         self.n_features_in_ = values.shape[1]
         self._groups = blocks
         self._set_parameters(BinaryTable.from_array(values, observed, merge=False), solution)

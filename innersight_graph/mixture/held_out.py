@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from innersight_graph.engines.base import Engine
 from innersight_graph.engines.table import Problem
-from innersight_graph.mixture.criteria import likeliest_strength, predictive_weights
+from innersight_graph.mixture.criteria import evidence, predictive_weights
 from innersight_graph.mixture.starts import Starter
 
 __all__ = ["held_out"]
@@ -78,7 +78,7 @@ def _score(fitted: Problem, unseen: Problem, q: NDArray[np.float64]) -> float:
     for columns, values, seen in table.blocks():
         ones[:, columns] = q @ values
         observed[:, columns] = mass[:, None] if seen is None else q @ seen
-    log_hit, log_miss = predictive_weights(fitted, ones, observed, likeliest_strength(fitted, q.argmax(axis=0)))
+    log_hit, log_miss = predictive_weights(fitted, ones, observed, evidence(fitted, q.argmax(axis=0)).likeliest)
     log_joint = np.repeat(np.log((mass + 1.0) / (mass + 1.0).sum())[:, None], unseen.table.n_rows, axis=1)
     for columns, values, seen in unseen.table.blocks():
         log_joint += (log_hit[:, columns] - log_miss[:, columns]) @ values.T

@@ -11,8 +11,8 @@ from innersight_graph.engines.base import EPSILON, Fits, first_appearance
 from innersight_graph.engines.numpy import ArrayEngine
 from innersight_graph.engines.table import Problem
 from innersight_graph.mixture.criteria import (
-    exact_icl,
-    likeliest_strength,
+    Evidence,
+    evidence,
     live_counts,
     multinomial_prior,
     predictive_weights,
@@ -23,7 +23,7 @@ __all__ = ["Solution", "leave_one_out", "settle", "winner"]
 # The search stops at 1e-7; a winner goes on until engines of any precision agree on it.
 _TIGHT = 1e-11
 _MOST_SETTLING = 2000
-_MOST_SWEEPS = 10
+_MOST_SWEEPS = 5
 _TIE = 1e-9
 
 
@@ -80,13 +80,15 @@ def winner(problem: Problem, fits: Fits) -> Solution:
     return next(c for c in candidates if c.objective >= best - _TIE * max(1.0, abs(best)))
 
 
-def leave_one_out(problem: Problem, solution: Solution) -> Solution | None:
+def leave_one_out(problem: Problem, solution: Solution, known: Evidence | None = None) -> Solution | None:
     """Move every row to where the others want it, not counting its own vote, and run EM from there.
 
     Parameters
     ----------
     problem : Problem
     solution : Solution
+    known : Evidence, optional
+        Of its grouping, if it was evaluated already.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def leave_one_out(problem: Problem, solution: Solution) -> Solution | None:
     k = solution.n_components
     labels = solution.responsibilities.argmax(axis=0)
     start = labels
-    strength = likeliest_strength(problem, labels)
+    strength = (known or evidence(problem, labels)).likeliest
     for _ in range(_MOST_SWEEPS):
         moved = _sweep(problem, labels, k, strength)
         if (moved == labels).all():
@@ -163,11 +165,11 @@ def _own_volume(
     return np.asarray((degrees * np.log(np.maximum(left, EPSILON))).sum(axis=1))
 
 
-def improved(problem: Problem, solution: Solution, *, by_icl: bool) -> Solution:
-    """Return the solution after leave-one-out moves if what is maximised (ICL or the objective) rises, else as it was."""
-    other = leave_one_out(problem, solution)
-    if other is None:
-        return solution
-    if by_icl:
-        return other if exact_icl(problem, other.labels) > exact_icl(problem, solution.labels) else solution
-    return other if other.objective > solution.objective else solution
+def improved(problem: Problem, solution: Solution, *, by_icl: bool) -> tuple[Solution, float]:
+    """Return the solution after leave-one-out moves if ICL (or the objective) rises by them, else as it was; and its ICL."""
+    known = evidence(problem, solution.labels)
+    other = leave_one_out(problem, solution, known)
+    if other is None or (not by_icl and other.objective <= solution.objective):
+        return solution, known.icl
+    icl = evidence(problem, other.labels).icl
+    return (other, icl) if not by_icl or icl > known.icl else (solution, known.icl)

@@ -192,19 +192,21 @@ class Search:
         """Polish (with leave-one-out moves or without) and value the numbers that were fitted since the last call."""
         fresh = [r for r in sorted(self.parts) if r not in self.solutions]
         by_icl = self.choosing and self.criterion == "icl"
+        values: dict[int, float] = {}
         for r in fresh:
-            fits = merged(self.parts[r])
-            solution = winner(self.problem, fits)
-            self.solutions[r] = improved(self.problem, solution, by_icl=by_icl) if moves and r > 1 else solution
-            self.best_objective[r] = max(solution.objective, self.solutions[r].objective)
-        self.curve.update(self._values(fresh, engine))
-
-    def _values(self, numbers: Sequence[int], engine: Engine) -> dict[int, float]:
+            solution = winner(self.problem, merged(self.parts[r]))
+            self.best_objective[r] = solution.objective
+            if moves and r > 1:
+                solution, values[r] = improved(self.problem, solution, by_icl=by_icl)
+            else:
+                values[r] = exact_icl(self.problem, solution.labels)
+            self.solutions[r] = solution
+            self.best_objective[r] = max(solution.objective, self.best_objective[r])
         if callable(self.criterion):
-            return {r: float(self.criterion(self.solutions[r])) for r in numbers}
-        if self.criterion == "held-out":
-            return self._held_out(numbers, engine)
-        return {r: exact_icl(self.problem, self.solutions[r].labels) for r in numbers}
+            values = {r: float(self.criterion(self.solutions[r])) for r in fresh}
+        elif self.criterion == "held-out":
+            values = self._held_out(fresh, engine)
+        self.curve.update(values)
 
     def _held_out(self, numbers: Sequence[int], engine: Engine) -> dict[int, float]:
         return held_out(self.starter, numbers, engine, max_iter=self.settings.max_iter, tol=self.settings.tol)
@@ -216,7 +218,7 @@ class Search:
         best = max(self.curve, key=lambda r: (self.curve[r], -r))
         verdict = self._verdict(best, engine)
         chosen = best if verdict is None or verdict.accepted else 1
-        check = self._check(engine)
+        check = self._check(chosen, engine)
         solution = self.solutions[chosen]
         labels, responsibilities = _living(solution)
         stats: dict[str, Any] = {
@@ -262,12 +264,12 @@ class Search:
         shuffled.evaluate(engine, moves=thorough)
         return max(value for r, value in shuffled.curve.items() if r > 1) - shuffled.curve[1]
 
-    def _check(self, engine: Engine) -> Mapping[int, float] | None:
+    def _check(self, chosen: int, engine: Engine) -> Mapping[int, float] | None:
         """Held-out rows beside ICL, where they have power and are affordable."""
         least, most = _HELD_OUT_ROWS
         if not self.choosing or self.criterion != "icl" or not least <= self.problem.table.n_rows <= most:
             return None
-        return self._held_out(sorted(self.curve), engine)
+        return self._held_out(sorted({1, chosen, *_spread(sorted(self.curve), _NULL_STEP)}), engine)
 
     def _disagreement(self, chosen: int, check: Mapping[int, float] | None) -> str | None:
         if check is None or 1 not in check or chosen not in check:

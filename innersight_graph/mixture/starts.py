@@ -255,14 +255,17 @@ def _ward(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibilities
 def _cut(tree: NDArray[np.float64], r: int) -> NDArray[np.intp]:
     """Labels of a linkage's first n - r merges: exactly r groups, also when heights are tied."""
     n = len(tree) + 1
-    labels = np.arange(2 * n - 1)
-    for step in range(n - r):
-        labels[tree[step, :2].astype(np.intp)] = n + step
-    # A merged cluster has a larger number than its parts, so one pass from the top hands each part its final cluster.
-    for node in range(2 * n - 2, -1, -1):
-        if labels[node] != node:
-            labels[node] = labels[labels[node]]
-    return np.unique(labels[:n], return_inverse=True)[1].astype(np.intp)
+    parent = np.full(2 * n - 1, 2 * n - 1)
+    parent[tree[:, 0].astype(np.intp)] = parent[tree[:, 1].astype(np.intp)] = np.arange(n, 2 * n - 1)
+    # A row's group is its highest ancestor among those merged so far.
+    ancestor = np.arange(n)
+    while True:
+        above = parent[ancestor]
+        climbing = above < 2 * n - r
+        if not climbing.any():
+            break
+        ancestor = np.where(climbing, above, ancestor)
+    return np.unique(ancestor, return_inverse=True)[1].astype(np.intp)
 
 
 def _spectral(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibilities:
@@ -280,7 +283,7 @@ def _spectral(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibili
 
 
 # Restart 0 is Ward's, restart 1 spectral, and the others follow this cycle.
-_CYCLE: tuple[str, ...] = ("k-means++", "k-means++", "k-means++", "near-uniform")
+_CYCLE: tuple[str, ...] = (*("k-means++",) * 9, "near-uniform")
 
 
 def structured_kind(restart: int) -> tuple[str, int]:
