@@ -1,0 +1,238 @@
+"""`run_paper`: artefact by artefact, each finished before the next begins, so that a killed run continues where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from innersight_graph.errors import InputError
+from innersight_graph.paper.drops import fig1a, table1
+from innersight_graph.paper.levels import fig3c
+from innersight_graph.paper.maps import fig1b, fig2a, fig2b
+from innersight_graph.paper.networks import load_data
+from innersight_graph.paper.noise import table2, table4
+from innersight_graph.paper.page import make_page
+from innersight_graph.paper.pruning import table3
+from innersight_graph.paper.record import Artefact, Verdict
+from innersight_graph.paper.representations import fig3a, fig3b
+from innersight_graph.paper.runtimes import a7
+from innersight_graph.paper.settings import Settings
+from innersight_graph.paper.store import Store
+from innersight_graph.paper.study import Study
+
+if TYPE_CHECKING:
+    from innersight_graph.data import ImageData
+
+__all__ = ["ARTEFACTS", "PaperResult", "run_paper"]
+
+ARTEFACTS: Mapping[str, Callable[[Study], Artefact]] = MappingProxyType({
+    "fig1a": fig1a, "fig1b": fig1b, "fig2a": fig2a, "fig2b": fig2b, "table1": table1, "fig3a": fig3a, "fig3b": fig3b, "fig3c": fig3c,
+    "table2": table2, "table3": table3, "table4": table4, "a7": a7,
+})  # fmt: skip
+PAGE = "paper.html"
+
+
+@dataclass(frozen=True, repr=False)
+class PaperResult:
+    """What a run found.
+
+    Attributes
+    ----------
+    folder : Path
+        With ``paper.html``, ``verdicts.json``, and for each artefact a JSON, a CSV and its figures.
+    records : mapping of str to dict
+        Artefact name to its JSON: ``title``, ``verdicts``, ``numbers``, ``rows``, ``files``, ``seconds``.
+    verdicts : tuple of Verdict
+        In the order of the artefacts.
+    seconds : float
+        Wall time of this call.
+    """
+
+    folder: Path
+    records: Mapping[str, Mapping[str, Any]]
+    verdicts: tuple[Verdict, ...]
+    seconds: float
+
+    @property
+    def page(self) -> Path:
+        """The page that holds it all."""
+        return self.folder / PAGE
+
+    def __repr__(self) -> str:
+        counts = {
+            word: sum(v.outcome == word for v in self.verdicts)
+            for word in dict.fromkeys(v.outcome for v in self.verdicts)
+        }
+        return f"PaperResult({len(self.records)} artefacts, {', '.join(f'{n} {word}' for word, n in counts.items())}, {self.page})"
+
+
+def run_paper(
+    data: str | ImageData = "digits",
+    out: str | os.PathLike[str] = "innersight-paper",
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    seeds: int = 10,
+    train_seeds: int = 1,
+    literal: bool = True,
+    n_jobs: int | None = None,
+    progress: bool = False,
+    console: Any = None,
+) -> PaperResult:
+    """Recompute every figure and table of the paper and say which of its claims hold here.
+
+    Parameters
+    ----------
+    data : str or ImageData
+        ``"digits"`` (in place of MNIST), ``"faces"`` (generated, in place of AFHQ), a folder with MNIST's IDX files,
+        AFHQ or one
+        folder of pictures per class, or ``"mnist:FOLDER"``, ``"afhq:FOLDER"``, ``"folder:FOLDER"``. Nothing is
+        downloaded. A linear
+        and a convolutional network of the paper's sizes are trained on it.
+    out : path
+        Folder for the files; made if missing. A finished artefact found there is taken over if it was made from the
+        same data,
+        settings and version, so a killed run continues.
+    seed : int
+        Of splits, training, random groups; the detectors' seeds are ``seed``, ``seed + 1``, …
+    quick : bool
+        Fewer seeds, starts, images and random groups: shows that all works, decides little.
+    seeds : int
+        Detection seeds on one network for Tables 2 to 4; the paper's are ten runs.
+    train_seeds : int
+        Networks trained from different seeds for Tables 2 to 4. With more than one, variance is split between
+        networks and
+        detections, and Liu et al.'s training method, which gives other networks, has a row of its own.
+    literal : bool
+        Report the printed readings beside the corrected ones: the search as printed, selection on test images, the
+        printed maps.
+    n_jobs : int, optional
+        Worker processes for detections; default one per core, two in a quick run.
+    progress : bool
+        Say what is going on, also without a console.
+    console : rich.console.Console, optional
+        Where; implies progress.
+
+    Returns
+    -------
+    PaperResult
+
+    Raises
+    ------
+    InputError
+        Unknown data, a folder that cannot be written to, or sizes that make no sense.
+
+    Notes
+    -----
+    Every verdict names its number and the rule, with thresholds, that turned the one into the other. The outcome is
+    ``"supported"``, ``"not supported"`` or ``"cannot be decided here"``. Artefacts of linear layers (Fig. 1, 3a)
+    come from the
+    linear network, those of convolutions (Fig. 2, 3b, 3c, Tables 1 and 3) from the convolutional one, Tables 2 and 4
+    from both.
+
+    References
+    ----------
+    The paper, section 4 and appendix A.6, A.7.
+    """
+    started = time.perf_counter()
+    settings = Settings(seed=seed, seeds=seeds, train_seeds=train_seeds, literal=literal, quick=quick)
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"out={str(folder)!r} is a file; the name of a folder was expected.")
+    images = load_data(data, seed=seed, quick=quick)
+    import innersight_graph
+
+    store = Store(folder, settings.fingerprint(images, innersight_graph.__version__))
+    jobs = n_jobs or (min(2, os.cpu_count() or 1) if quick else os.cpu_count() or 1)
+    with _Teller(console, progress) as teller:
+        study = Study(images, settings, store, n_jobs=jobs, say=teller.now)
+        records = {name: _made(name, make, study, teller) for name, make in ARTEFACTS.items()}
+        result = _conclude(records, study, started)
+    return result
+
+
+def _made(name: str, make: Callable[[Study], Artefact], study: Study, teller: _Teller) -> dict[str, Any]:
+    """Take a finished artefact over, or make it."""
+    known = study.store.finished(name)
+    if known is not None:
+        teller.done(known, "taken over")
+        return known
+    teller.now(f"making {name}")
+    wall, cpu = time.perf_counter(), time.process_time()
+    artefact = make(study)
+    record = study.store.save(artefact, {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu})
+    teller.done(record, f"{record['seconds']['wall']:.1f} s")
+    return record
+
+
+def _conclude(records: Mapping[str, dict[str, Any]], study: Study, started: float) -> PaperResult:
+    verdicts = [
+        Verdict(**{**v, "number": float("nan") if v["number"] is None else v["number"]})
+        for r in records.values()
+        for v in r["verdicts"]
+    ]
+    folder, data, settings = study.store.folder, study.data, study.settings
+    summary = {
+        "fingerprint": study.store.fingerprint, "data": data.name, "settings": vars(settings), "refusals": study.refusals,
+        "verdicts": [{"artefact": name, **v} for name, r in records.items() for v in r["verdicts"]],
+    }  # fmt: skip
+    study.store.write(folder / "verdicts.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False))
+    sizes = " / ".join(f"{len(split.targets):,}" for split in (data.train, data.validation, data.test))
+    lead = (
+        f"{data.name}: {sizes} training, validation and test images, {len(data.classes)} classes; "
+        f"{len(settings.detection_seeds)} detection "
+        f"seeds on {settings.train_seeds} network{'s' if settings.train_seeds > 1 else ''} of each kind; seed "
+        f"{settings.seed}. "
+        "Everything is chosen on validation images and reported on test images, unless it says 'as printed'."
+        + (
+            " Quick run: sizes are cut down, so verdicts show that all works rather than what is true."
+            if settings.quick
+            else ""
+        )
+    )
+    page = make_page(list(records.values()), folder, title="The paper's figures and tables, recomputed", lead=lead)
+    study.store.write(folder / PAGE, page)
+    return PaperResult(folder, MappingProxyType(dict(records)), tuple(verdicts), time.perf_counter() - started)
+
+
+class _Teller:
+    """Says what is going on, on one line that changes, and what was found, on lines that stay."""
+
+    def __init__(self, console: Any, progress: bool) -> None:
+        if console is None and progress:
+            from rich.console import Console
+
+            console = Console(stderr=True, highlight=False)
+        self.console = console
+        self.status: Any = None
+
+    def __enter__(self) -> _Teller:
+        if self.console is not None:
+            self.status = self.console.status("starting …")
+            self.status.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+    def now(self, what: str) -> None:
+        """Say what is being done."""
+        if self.status is not None:
+            self.status.update(f"{what} …")
+
+    def done(self, record: Mapping[str, Any], how: str) -> None:
+        """Say what an artefact found."""
+        if self.console is None:
+            return
+        from rich.markup import escape
+
+        self.console.print(f"[bold]{escape(record['title'])}[/bold] [dim]({how})[/dim]")
+        for v in record["verdicts"]:
+            self.console.print(f"  [bold]{v['outcome']}[/bold]: {escape(v['says'])}")

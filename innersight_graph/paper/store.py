@@ -1,0 +1,112 @@
+"""The folder of a run: whole files only, and finished artefacts that are taken over when a killed run is repeated."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innersight_graph.errors import InputError
+from innersight_graph.graph.storage import whole_file
+from innersight_graph.paper.record import Artefact, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Store"]
+
+# A spreadsheet runs cells that begin like this; names of layers and classes are the user's.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Store:
+    """Files of one run.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    fingerprint : str
+        Of settings and data; only files that carry it are taken over.
+
+    Raises
+    ------
+    InputError
+        The folder is a file or cannot be written to.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.work = folder / "work" / fingerprint
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            self.write(folder / "fingerprint.txt", fingerprint + "\n")
+        except OSError as error:
+            raise InputError(
+                f"The folder {str(folder)!r} cannot be written to ({error.strerror or error}). Name a folder in a "
+                f"place of your own with out=."
+            ) from error
+
+    def write(self, path: Path, content: str | bytes) -> None:
+        """Write a file whole or not at all."""
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+    def finished(self, name: str) -> dict[str, Any] | None:
+        """Return the record of a finished artefact, or None where it must be made (again)."""
+        try:
+            record: dict[str, Any] = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+            complete = all((self.folder / file).is_file() for file in record["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record if complete and record.get("fingerprint") == self.fingerprint else None
+
+    def save(self, artefact: Artefact, seconds: Mapping[str, float]) -> dict[str, Any]:
+        """Write figures and CSV, then the JSON that declares the artefact finished; return its record."""
+        files = {f"{artefact.name}.csv": _csv(artefact).encode("utf-8")}
+        figures = []
+        for number, (caption, figure) in enumerate(artefact.figures.items()):
+            suffix, content = _picture(figure)
+            file = f"{artefact.name}{'' if number == 0 else f'-{number + 1}'}.{suffix}"
+            files[file] = content
+            figures.append({"file": file, "caption": caption, "width": round(96 * figure.get_figwidth())})
+        for file, content in files.items():
+            self.write(self.folder / file, content)
+        record = {
+            "name": artefact.name, "title": artefact.title, "fingerprint": self.fingerprint, "files": list(files), "figures": figures,
+            "verdicts": [plain(asdict(v)) for v in artefact.verdicts], "numbers": plain(artefact.numbers),
+            "rows": plain(list(artefact.rows)), "seconds": plain(seconds),
+        }  # fmt: skip
+        self.write(
+            self.folder / f"{artefact.name}.json", json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        )
+        return record
+
+
+def _csv(artefact: Artefact) -> str:
+    text = io.StringIO()
+    columns = list(dict.fromkeys(key for row in artefact.rows for key in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in artefact.rows:
+        writer.writerow({key: _cell(value) for key, value in row.items()})
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return "'" + value
+    return plain(value)
+
+
+def _picture(figure: Figure) -> tuple[str, bytes]:
+    """Return vector or palette PNG, whichever is smaller."""
+    from innersight_graph.figures.style import to_png, to_svg
+
+    vector, pixels = to_svg(figure).encode("utf-8"), to_png(figure)
+    return ("svg", vector) if len(vector) <= len(pixels) else ("png", pixels)
