@@ -270,6 +270,11 @@ def make_faces(n: int = 2400, *, size: int = 32, noise: float = 0.04, seed: int 
     ImageData
         Inputs float32 (n, 3, size, size) in [0, 1]; ``parts`` are head, ears, eyes, muzzle.
 
+    Raises
+    ------
+    InputError
+        Fewer than 10 images, or fewer than 8x8 pixels.
+
     Examples
     --------
     >>> faces = make_faces(100, size=16)

@@ -1,4 +1,4 @@
-"""`degree_communities`: neurons binned by the strength of their connections, a control for methods that only see hubs."""
+"""`degree_communities`: neurons binned by the strength of their connections, a control for methods that see hubs."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ def degree_communities(
     -------
     Partition
 
+    Raises
+    ------
+    InputError
+        An unknown layer or gauge, or a number of communities that is not positive or exceeds a layer.
+
     Examples
     --------
     >>> import networkx as nx
@@ -73,8 +78,9 @@ def degree_communities(
 
 
 def _strength(W: Any, axis: int) -> npt.NDArray[np.float64]:
-    """Summed absolute weights along an axis, in double precision."""
+    """Sum absolute weights along an axis, in double precision."""
     if not hasattr(W, "tocoo"):
-        return np.abs(W).sum(axis=axis, dtype=np.float64)
+        return np.asarray(np.abs(W).sum(axis=axis, dtype=np.float64))
     entries = W.tocoo()
-    return np.bincount(entries.coords[1 - axis], weights=np.abs(entries.data).astype(np.float64), minlength=W.shape[1 - axis])
+    sizes = np.abs(entries.data).astype(np.float64)
+    return np.bincount(entries.coords[1 - axis], weights=sizes, minlength=W.shape[1 - axis]).astype(np.float64)

@@ -1,4 +1,4 @@
-"""`spectral_communities`: normalised spectral clustering of the whole network, and its normalised cut against shuffles."""
+"""`spectral_communities`: normalised spectral clustering of the whole network, its normalised cut against shuffles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,21 @@ Ints = npt.NDArray[np.intp]
 
 
 class Clusterability(NamedTuple):
-    """The normalised cut of a network and of its shuffled copies; low is clusterable."""
+    """The normalised cut of a network and of its shuffled copies; low is clusterable.
+
+    Attributes
+    ----------
+    ncut : float
+        Normalised cut of the network.
+    null_mean, null_sd : float
+        Mean and standard deviation over its shuffled copies.
+    z : float
+        ncut minus null_mean, in units of null_sd: negative where the network is more clusterable than its copies.
+    p_value : float
+        One-sided, by rank.
+    n_nulls : int
+        Number of shuffled copies.
+    """
 
     ncut: float
     null_mean: float
@@ -84,8 +98,8 @@ def spectral_communities(
 ) -> Partition:
     """Cluster the whole network by its absolute weights and restrict the clusters to each layer.
 
-    The clusters of Filan et al. span all layers, input and output included; a community is a cluster's part in one layer.
-    Signs are not used.
+    The clusters of Filan et al. span all layers, input and output included; a community is a cluster's part in one
+    layer. Signs are not used.
 
     Parameters
     ----------
@@ -109,8 +123,8 @@ def spectral_communities(
     Returns
     -------
     Partition
-        ``stats[layer]`` holds the network's ``ncut``, ``ave_in_out`` and, with `nulls`, ``null_mean``, ``null_sd``, ``z`` and
-        ``p_value``. Neurons without connections are unassigned.
+        ``stats[layer]`` holds the network's ``ncut``, ``ave_in_out`` and, with `nulls`, ``null_mean``, ``null_sd``,
+        ``z`` and ``p_value``. Neurons without connections are unassigned.
 
     Raises
     ------
@@ -168,8 +182,8 @@ def clusterability(
     Returns
     -------
     Clusterability
-        ``z`` uses the null's population standard deviation; ``p_value`` = (1 + shuffles at or below) / (nulls + 1), one-sided.
-        The z of few shuffles is noisy: prefer the rank.
+        ``z`` uses the null's population standard deviation; ``p_value`` = (1 + shuffles at or below) / (nulls + 1),
+        one-sided. The z of few shuffles is noisy: prefer the rank.
 
     Examples
     --------
@@ -221,13 +235,17 @@ class _Network:
 
     def cluster(self, n_communities: int, seed: np.random.SeedSequence, n_init: int, adjacency: Any = None) -> Ints:
         if type(n_communities) is bool or not isinstance(n_communities, (int, np.integer)) or n_communities < 1:
-            raise InputError(f"n_communities={n_communities!r} came; one whole number for the whole network was expected.")
+            raise InputError(
+                f"n_communities={n_communities!r} came; one whole number for the whole network was expected."
+            )
         found = self.adjacency() if adjacency is None else adjacency
         return spectral_labels(found, min(int(n_communities), self.size), seed, n_init=n_init)
 
     def compare(self, k: int, cut: float, nulls: int, null: str, entropy: int, n_init: int) -> Clusterability:
         if null not in _SHUFFLES or nulls < 1:
-            raise InputError(f"null={null!r} with nulls={nulls} came; 'layer' or 'nonzero' and at least one were expected.")
+            raise InputError(
+                f"null={null!r} with nulls={nulls} came; 'layer' or 'nonzero' and at least one were expected."
+            )
         cuts = np.empty(nulls)
         for i in range(nulls):
             keyed = seed_sequence(entropy, "null", i)
@@ -242,7 +260,6 @@ class _Network:
         full = np.full(self.widths[name], -1, dtype=np.intp)
         full[self.live[name]] = labels[self.place[name]]
         return full
-
 
 
 def _all_entries(W: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:

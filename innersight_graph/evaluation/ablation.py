@@ -53,6 +53,10 @@ class Ablation:
         What the data are; kept in the report, and used to refuse selection on test data.
     name : str, default "ablation"
 
+    References
+    ----------
+    The paper's closing of communities: differential outcome, Fig. 1a, Tables 1 and 2.
+
     Notes
     -----
     `evaluate` returns an `Evaluation`; "drop" is clean minus closed, positive where the community helps. Arrays are

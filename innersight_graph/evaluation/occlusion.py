@@ -49,6 +49,10 @@ class Occlusion:
         Take the root per sample before averaging, as printed; needs a pass of its own for every partition.
     name : str, default "occlusion"
 
+    References
+    ----------
+    The paper's perturbation-statistical maps, Eq. 36, Fig. 1b and 2a.
+
     Notes
     -----
     `evaluate` returns an `Evaluation` with

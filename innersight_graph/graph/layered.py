@@ -32,6 +32,7 @@ PLAIN_BYTES_PER_EDGE = 371
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
+    """Raise NetworkXError: the graph is frozen."""
     raise nx.NetworkXError(
         "Frozen graph can't be modified: a LayeredDiGraph is read from its arrays. "
         "Work on G.copy() or G.to_networkx(), which are plain mutable graphs."

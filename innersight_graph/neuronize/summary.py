@@ -30,7 +30,17 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class GraphSummary:
-    """Totals of a graph; ``n_bytes`` counts an array once that several connections share."""
+    """Totals of a graph; ``n_bytes`` counts an array once that several connections share.
+
+    Attributes
+    ----------
+    layers : tuple of LayerSummary
+        In order of depth.
+    n_neurons, n_edges, n_connections : int
+        Neurons, edges, and pairs of layers that are connected.
+    n_bytes : int
+        Memory of the arrays.
+    """
 
     layers: tuple[LayerSummary, ...]
     n_neurons: int

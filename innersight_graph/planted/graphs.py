@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,12 +17,14 @@ Ints = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
 
-def detectability(width: int, features: Sequence[int], n_communities: int, difference: Sequence[float], mean: Sequence[float]) -> float:
+def detectability(
+    width: int, features: Sequence[int], n_communities: int, difference: Sequence[float], mean: Sequence[float]
+) -> float:
     """Signal-to-noise ratio λ of a planted layer; groups are detectable by efficient methods above λ = 1.
 
-    λ² = Σ_b (K F_b / C⁴) (Σ_s D_s² / p_s)² for K neurons and F_b features of the adjacent layer b in C equal groups, with D_s
-    the matched-minus-unmatched probability of sign s and p_s its mean. With one symmetric unsigned block it is the
-    Kesten–Stigum threshold.
+    λ² = Σ_b (K F_b / C⁴) (Σ_s D_s² / p_s)² for K neurons and F_b features of the adjacent layer b in C equal groups,
+    with D_s the matched-minus-unmatched probability of sign s and p_s its mean. With one symmetric unsigned block it is
+    the Kesten–Stigum threshold.
 
     Parameters
     ----------
@@ -61,8 +64,8 @@ def planted_layers(
 ) -> tuple[LayeredDiGraph, Partition]:
     """Signed layered planted partition: groups of adjacent layers match by excitation, others by inhibition.
 
-    With C groups, a matched pair is connected positively with probability p + d(C−1)/C and negatively with p − d(C−1)/C,
-    an unmatched pair with p − d/C and p + d/C, so that no neuron's degree tells its group.
+    With C groups, a matched pair is connected positively with probability p + d(C−1)/C and negatively with p −
+    d(C−1)/C, an unmatched pair with p − d/C and p + d/C, so that no neuron's degree tells its group.
 
     Parameters
     ----------
@@ -101,8 +104,8 @@ def planted_layers(
     d = C * np.sqrt(snr * p / (2 * np.sqrt(widths[1] * (widths[0] + widths[2]))))
     if p < d * (C - 1) / C:
         raise InputError(
-            f"snr = {snr} needs a difference of {d:.3f} between matched and unmatched pairs, but a density of {p} allows "
-            f"at most {p * C / (C - 1):.3f}. Lower snr, raise density, or widen the layers."
+            f"snr = {snr} needs a difference of {d:.3f} between matched and unmatched pairs, but a density of {p} "
+            f"allows at most {p * C / (C - 1):.3f}. Lower snr, raise density, or widen the layers."
         )
     groups = [_groups(width, C, rng) for width in widths]
     matrices = []
@@ -123,9 +126,9 @@ def planted_roles(
 ) -> tuple[LayeredDiGraph, Partition]:
     """Four communities = two groups of connections × the sign of what a neuron sends out.
 
-    Matched pairs are connected with probability 0.05 + `strength`, others with 0.05, in both adjacent layers. Incoming signs are
-    random; outgoing signs are the neuron's own with probability `purity`. Without signs only the two groups can be
-    seen, so that a method blind to signs cannot pass an adjusted Rand index of about 0.5.
+    Matched pairs are connected with probability 0.05 + `strength`, others with 0.05, in both adjacent layers. Incoming
+    signs are random; outgoing signs are the neuron's own with probability `purity`. Without signs only the two groups
+    can be seen, so that a method blind to signs cannot pass an adjusted Rand index of about 0.5.
 
     Parameters
     ----------
@@ -136,7 +139,8 @@ def planted_roles(
     purity
         Probability that an outgoing connection has its neuron's sign.
     flip
-        The sign is also reversed with the group of the neuron it reaches, so that a neuron's excess of one sign says less.
+        The sign is also reversed with the group of the neuron it reaches, so that a neuron's excess of one sign says
+        less.
     seed
         Seed of the draw.
 
@@ -156,7 +160,9 @@ def planted_roles(
     z = _groups(widths[1], 4, rng)
     group, role = z // 2, np.where(z % 2 == 0, 1.0, -1.0)
     before, after = (_groups(widths[side], 2, rng) for side in (0, 2))
-    edges = [rng.random((z.size, w.size)) < np.where(group[:, None] == w, 0.05 + strength, 0.05) for w in (before, after)]
+    edges = [
+        rng.random((z.size, w.size)) < np.where(group[:, None] == w, 0.05 + strength, 0.05) for w in (before, after)
+    ]
     sign_in = rng.choice([-1.0, 1.0], size=edges[0].shape)
     sign_out = role[:, None] * np.where(rng.random(edges[1].shape) < purity, 1.0, -1.0)
     if flip:
@@ -244,6 +250,11 @@ def planted_blocks(
     G : LayeredDiGraph
     truth : Partition
 
+    Raises
+    ------
+    InputError
+        Widths that are too small or not three, or sizes that do not sum to the hidden layer's width.
+
     Examples
     --------
     >>> G, truth = planted_blocks(0.6, widths=(40, 40, 40), sizes=(20, 10, 6, 4), keep=0.2, seed=0)
@@ -256,7 +267,7 @@ def planted_blocks(
     if sizes is not None:
         if len(sizes) != n_communities or sum(sizes) != widths[1]:
             raise InputError(
-                f"sizes {tuple(sizes)} must be {n_communities} numbers that sum to the hidden layer's width {widths[1]}. "
+                f"sizes {tuple(sizes)} must be {n_communities} numbers that sum to the hidden layer's {widths[1]}. "
                 "Adjust sizes, n_communities or widths."
             )
         groups[1] = rng.permutation(np.repeat(np.arange(n_communities), sizes))
@@ -319,10 +330,10 @@ def layered_graph(matrices: Sequence[Any], name: str, params: Mapping[str, Any],
     widths = [matrices[0].shape[0], *(m.shape[1] for m in matrices)]
     names = ["input", *(f"hidden{i}" for i in range(1, len(widths) - 1)), "output"]
     kinds = ["input"] + ["linear"] * (len(widths) - 1)
-    layers = [Layer(n, depth, width, kind) for depth, (n, width, kind) in enumerate(zip(names, widths, kinds, strict=True))]
-    connections = {
-        pair: m.astype(np.float32) for pair, m in zip(zip(names[:-1], names[1:], strict=True), matrices, strict=True)
-    }
+    layers = [
+        Layer(n, depth, width, kind) for depth, (n, width, kind) in enumerate(zip(names, widths, kinds, strict=True))
+    ]
+    connections = {pair: m.astype(np.float32) for pair, m in zip(itertools.pairwise(names), matrices, strict=True)}
     return LayeredDiGraph.from_arrays(layers, connections, graph={"generator": name, **params, "seed": seed})
 
 
@@ -335,7 +346,7 @@ def _assemble(
 
 
 def _adjacent(groups: Sequence[Ints]) -> Iterator[tuple[Ints, Ints]]:
-    return zip(groups[:-1], groups[1:], strict=True)
+    return itertools.pairwise(groups)
 
 
 def _groups(n: int, C: int, rng: np.random.Generator) -> Ints:
@@ -345,7 +356,8 @@ def _groups(n: int, C: int, rng: np.random.Generator) -> Ints:
 
 def _propensities(n: int, sigma: float, rng: np.random.Generator) -> Floats:
     x = np.exp(sigma * rng.standard_normal(n))
-    return x / x.mean()
+    result: Floats = x / x.mean()
+    return result
 
 
 def _signed_draw(positive: Floats, negative: Floats, rng: np.random.Generator) -> Floats:
@@ -360,5 +372,5 @@ def _check_widths(widths: Sequence[int], n_communities: int, exactly: int | None
         raise InputError(f"widths has {len(widths)} layers, {tuple(widths)}; give {wanted}: input, hidden and output.")
     if not 1 <= n_communities <= min(widths):
         raise InputError(
-            f"{n_communities} communities do not fit layers of {tuple(widths)} neurons. Give between 1 and {min(widths)}."
+            f"{n_communities} communities do not fit layers of {tuple(widths)} neurons. Give 1 to {min(widths)}."
         )

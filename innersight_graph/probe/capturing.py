@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -26,6 +26,11 @@ class Capture(Mapping[str, torch.Tensor]):
     ``store["fc1"]`` is the latest output, ``(batch, n_neurons, n_positions)``; ``store.calls["fc1"]`` lists the
     outputs of all calls of
     that module, in order (a shared module is called several times in one forward pass).
+
+    Parameters
+    ----------
+    layers : iterable of str
+        Names of the layers, in the order of iteration.
     """
 
     def __init__(self, layers: Iterable[str]) -> None:
@@ -108,12 +113,15 @@ def recorded(
     detach: bool,
     located: bool = False,
     enough: Mapping[str, int] | None = None,
+    raw: Callable[[torch.Tensor], None] | None = None,
 ) -> Iterator[Capture]:
     """Record the sites of a bare model; with ``detach=False`` gradients flow back through what was recorded.
 
     ``located`` says that `locate_points` has settled the sites; otherwise the first call of the model does. With
     ``enough`` (calls
     per layer) the forward pass ends as soon as all of them were recorded; run the model with `forward_until` then.
+    ``raw`` is shown
+    each tensor in the shape the model gave it.
     """
     modules = named_modules(model)
     store = Capture(sites)
@@ -123,6 +131,8 @@ def recorded(
     def keep(name: str) -> Any:
         def put(tensor: torch.Tensor) -> None:
             copy = tensor.detach().clone() if detach else tensor.clone()
+            if raw is not None:
+                raw(copy)
             store.calls[name].append(neuron_shape(copy, state.sites[name], state.samples))
             if enough is not None and all(len(store.calls[layer]) >= count for layer, count in enough.items()):
                 raise Reached

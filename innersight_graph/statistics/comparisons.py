@@ -146,6 +146,11 @@ def mcnemar(lost: ArrayLike, gained: ArrayLike) -> McNemar:
     McNemar
         The counts and two-sided binomial p-values of the same shape (1 where nothing changed).
 
+    Raises
+    ------
+    InputError
+        A negative number.
+
     References
     ----------
     McNemar 1947, doi:10.1007/BF02295996.

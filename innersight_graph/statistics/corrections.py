@@ -162,6 +162,11 @@ def max_statistic(
     -------
     MaxStatistic
 
+    Raises
+    ------
+    InputError
+        Draws whose shape does not fit the observed values, or none.
+
     Notes
     -----
     Values are standardised by the mean and standard deviation of their group (observed values included, so that

@@ -116,6 +116,11 @@ def minimum_detectable_effect(n: int, *, alpha: float = 0.05, tests: int = 1) ->
         A fraction of ``n``: the fewest one-sided flips that reach the level, over ``n``. Above 1 nothing can be
         significant.
 
+    Raises
+    ------
+    InputError
+        Numbers below 1, or an alpha outside (0, 1).
+
     Examples
     --------
     Six flips, 1.7 points, on 360 images:
@@ -160,6 +165,11 @@ def bootstrap_interval(
     -------
     ndarray (2,)
         Lower and upper limit. A statistic that never changes gives a degenerate interval.
+
+    Raises
+    ------
+    InputError
+        Samples of different lengths, or of fewer than two values.
 
     References
     ----------
