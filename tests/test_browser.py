@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from browser_page import CHROMIUM, TWO_FRAMES, Watched, chromium, offline
 from page_samples import DIGITS, partitioned, reported
+from scipy import sparse
 
 from innersight_graph import figures
 from innersight_graph._html import make_page, to_html, to_pyvis
+from innersight_graph.graph.layered import Layer, LayeredDiGraph
 from innersight_graph.partition import Partition
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -471,6 +473,52 @@ def test_hostile_names_run_nothing_anywhere(watched: Watched, tmp_path: Path, te
     assert page.evaluate("window.hacked") is None
     assert page.evaluate("document.querySelectorAll('body img').length") == 1
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+
+
+# ---------------------------------------------------------------------- awkward graphs
+
+
+@pytest.mark.parametrize(
+    ("sizes", "classes"),
+    [
+        ({"in": 1, "h": 1, "out": 1}, 0),
+        ({f"l{i}": 3 for i in range(100)}, 0),
+        ({"in": 8, "h": 12, "out": 1000}, 1000),
+        ({"in": 30, "a": 1000, "b": 1000, "c": 1000, "out": 10}, 10),
+        ({"in": 30, "a": 2000, "b": 2000, "c": 2000, "out": 10}, 10),
+    ],
+    ids=["one neuron each", "100 layers", "1000 classes", "3,000 neurons", "6,000 neurons"],
+)
+def test_awkward_sizes_work(watched: Watched, tmp_path: Path, sizes: dict[str, int], classes: int) -> None:
+    G, P = partitioned(sizes, blocks=6)
+    report = reported(G, P, classes=[f"kind {k}" for k in range(classes)]) if classes else None
+    path = tmp_path / "page.html"
+    to_html(G, P, path, report)
+    page = watched.open(path)
+    for _ in range(2):
+        assert share_of_commonest_colour(page.locator("#mynetwork canvas").screenshot()) < 0.999
+        page.keyboard.press("ArrowRight")
+        assert page.locator("#facts h2").is_visible()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Escape")
+        page.keyboard.press("v")
+        page.evaluate(TWO_FRAMES)
+
+
+def test_graphs_too_large_to_draw_show_their_communities_and_say_so(watched: Watched, tmp_path: Path) -> None:
+    layers = [Layer("a", 0, 20_000, "input"), Layer("b", 1, 6_000, "linear"), Layer("c", 2, 10, "linear")]
+    rng = np.random.default_rng(0)
+    first = sparse.csr_array(
+        (rng.normal(size=9000), (rng.integers(0, 20_000, 9000), rng.integers(0, 6000, 9000))), (20_000, 6000)
+    )
+    G = LayeredDiGraph.from_arrays(layers, {("a", "b"): first, ("b", "c"): rng.normal(size=(6000, 10))})
+    P = Partition.from_labels(G, {"b": np.arange(6000) % 5}, method="planted")
+    to_html(G, P, tmp_path / "page.html")
+    page = watched.open(tmp_path / "page.html")
+    assert page.is_disabled("#view-neurons")
+    assert "26,010 neurons are too many to draw" in page.inner_text("#caption")
+    page.click("#communities .link >> nth=0")
+    assert "Excites" in page.inner_text("#facts")
 
 
 # ---------------------------------------------------------------------- paper, phones, policy
