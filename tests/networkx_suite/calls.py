@@ -23,8 +23,10 @@ def _noted(name: str, function: Callable[..., Any]) -> Any:
     return staticmethod(call)
 
 
-for _name in FUNCTIONS:
-    setattr(BackendInterface, _name, _noted(_name, getattr(BackendInterface, _name)))
+def pytest_configure() -> None:
+    """Wrap here and not at import: doctest collection imports this file too."""
+    for name in FUNCTIONS:
+        setattr(BackendInterface, name, _noted(name, getattr(BackendInterface, name)))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -57,9 +57,11 @@ class _EntryPoint:
         return DuckInterface()
 
 
-nx.utils.backends.backends[NAME] = _EntryPoint()
-nx.utils.backends.backend_info[NAME] = {}
-nx.config.backends = nx.utils.Config(**{NAME: nx.utils.Config()}, **nx.config.backends)
+def pytest_configure() -> None:
+    """Register here and not at import: doctest collection imports this file too."""
+    nx.utils.backends.backends[NAME] = _EntryPoint()
+    nx.utils.backends.backend_info[NAME] = {}
+    nx.config.backends = nx.utils.Config(**{NAME: nx.utils.Config()}, **nx.config.backends)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
