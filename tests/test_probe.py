@@ -148,7 +148,7 @@ def test_hazard_02_nothing_leaks_after_an_exception_or_interrupt(error: type[Bas
         "ablate": lambda: isg.ablate(model, [Neuron("conv1", 0)], graph=G, value="mean"),
         "ablate first call": lambda: isg.ablate(model, [Neuron("conv1", 0)]),
     }[tool]()
-    with pytest.raises((error, isg.TraceError)), lent:
+    with pytest.raises((error, isg.InnerSightError)), lent:
         model(x)
     raising[0] = False
     assert same_fingerprint(before, fingerprint(model))

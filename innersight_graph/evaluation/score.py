@@ -69,6 +69,8 @@ class PartitionScore:
         literal: bool = False,
         name: str = "score",
     ) -> None:
+        self.model = model
+        self.data = data
         self.graph = as_layered(G)
         self.alpha = float(alpha)
         self.beta = float(beta)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from innersight_graph.errors import InputError
 from innersight_graph.probe.batches import Batch, Output, select_output
@@ -24,7 +25,9 @@ __all__ = ["GroupCloser"]
 # workspace, mask).
 _LIVE_BUFFERS = 4
 # On a CPU, chunks beyond the cache cost more than they save.
-_CPU_CHUNK_BYTES = 2**22
+_CPU_CHUNK_BYTES = 2**23
+# Fewer samples than this at a time and the layers before the closed one run too often.
+_FEWEST_SAMPLES = 2
 
 
 @dataclass
@@ -54,14 +57,14 @@ class GroupCloser:
     max_memory: int = 2**28
     methods: dict[str, str] = field(default_factory=dict)
     by_weights: set[str] = field(default_factory=set)
-    _sample_bytes: int = 0
+    _bytes_behind: dict[str, int] = field(default_factory=dict)
 
     def clean(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Run once unclosed: the output and, per layer, each neuron's sum over samples of its mean over positions.
 
         The first call also finds out which layers' modules are called at all, and how much memory a sample needs.
         """
-        if not self._sample_bytes:
+        if not self._bytes_behind:
             self._measure(batch)
         read = {name: site for name, site in self.sites.items() if name not in self.by_weights}
         with torch.no_grad(), recorded(self.model, read, detach=True, located=True) as store:
@@ -89,7 +92,7 @@ class GroupCloser:
         (slice, slice, Tensor)
             Groups, samples, and the model's outputs for them ``(groups, samples, ...)``.
         """
-        for rows, groups_at_once in self._chunks(batch, len(groups), value):
+        for rows, groups_at_once in self._chunks(batch, [layer], len(groups), value):
             part = batch if rows == slice(0, batch.size) else batch.rows(rows)
             for start in range(0, len(groups), groups_at_once):
                 chosen = slice(start, min(start + groups_at_once, len(groups)))
@@ -100,7 +103,7 @@ class GroupCloser:
     ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
         """Close groups that span several layers: row i of every layer's table is closed together."""
         count = len(next(iter(groups.values())))
-        for rows, at_once in self._chunks(batch, count, value):
+        for rows, at_once in self._chunks(batch, groups, count, value):
             part = batch if rows == slice(0, batch.size) else batch.rows(rows)
             for start in range(0, count, at_once):
                 chosen = slice(start, min(start + at_once, count))
@@ -175,35 +178,52 @@ class GroupCloser:
         return value[layer] if isinstance(value, Mapping) else value
 
     def _device(self, batch: Batch) -> torch.device:
-        leaves = torch.utils._pytree.tree_leaves((batch.args, batch.kwargs))
+        leaves = tree_leaves((batch.args, batch.kwargs))
         return next(leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor))
 
-    def _chunks(self, batch: Batch, n_groups: int, value: Any) -> Iterator[tuple[slice, int]]:
-        """Cut samples and groups so that the widest outputs fit the budget; resampling needs its whole batch."""
+    def _chunks(self, batch: Batch, layers: Iterable[str], n_groups: int, value: Any) -> Iterator[tuple[slice, int]]:
+        """Cut samples and groups so that what runs behind the closed layers fits the budget.
+
+        The part before them runs again for every cut of the groups, so the samples are cut first, down to a few.
+        Resampling
+        needs its whole batch.
+        """
+        need = max((self._bytes_behind.get(layer, 1) for layer in layers), default=1)
         budget = max(1, self.max_memory // _LIVE_BUFFERS)
         if self._device(batch).type == "cpu":
-            budget = min(budget, max(_CPU_CHUNK_BYTES, self._sample_bytes))
-        rows = batch.size if value == "resample" else max(1, min(batch.size, budget // self._sample_bytes))
-        groups = max(1, min(n_groups, budget // (rows * self._sample_bytes)))
+            budget = min(budget, max(_CPU_CHUNK_BYTES, need))
+        fewest = min(batch.size, _FEWEST_SAMPLES)
+        rows = batch.size if value == "resample" else min(batch.size, max(budget // (n_groups * need), fewest))
+        if value != "resample":
+            rows = max(1, min(rows, budget // need))
+        groups = max(1, min(n_groups, budget // (rows * need)))
         for start in range(0, batch.size, rows):
             yield slice(start, min(start + rows, batch.size)), groups
 
     def _measure(self, batch: Batch) -> None:
-        """One pass over one batch: which sites are called, and the widest output of any module."""
-        widest = [1]
+        """Settle the sites, find out which are passed at all, and how wide the widest output behind each is."""
+        probe = batch.rows(slice(0, min(batch.size, 2)))
+        self.sites = locate_points(self.model, probe, self.sites)
+        behind = dict.fromkeys(self.sites, 1)
 
         def note(module: nn.Module, args: Any, output: Any) -> None:
-            for leaf in torch.utils._pytree.tree_leaves(output):
-                if isinstance(leaf, torch.Tensor):
-                    widest[0] = max(widest[0], leaf.numel() * leaf.element_size())
+            widest = max(
+                (leaf.numel() * leaf.element_size() for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)),
+                default=0,
+            )
+            for layer, calls in store.calls.items():
+                if calls:
+                    behind[layer] = max(behind[layer], widest)
 
-        probe = batch.rows(slice(0, min(batch.size, 8)))
-        self.sites = locate_points(self.model, probe, self.sites)
         with torch.no_grad(), recorded(self.model, self.sites, detach=True, located=True) as store:
             with hooked([(module, note) for module in self.model.modules()]):
                 forward(self.model, probe, self.output)
-            self.by_weights = {name for name, calls in store.calls.items() if not calls}
-        self._sample_bytes = max(1, -(-widest[0] // probe.size))
+        self.by_weights = {name for name, calls in store.calls.items() if not calls}
+        everywhere = max(behind.values(), default=1)
+        self._bytes_behind = {
+            layer: -(-(everywhere if layer in self.by_weights else size) // probe.size)
+            for layer, size in behind.items()
+        }
 
 
 class _OutOfPlace(TorchFunctionMode):

@@ -15,6 +15,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.probe.batches import Batch, Batches
 from innersight_graph.probe.capturing import eager, forward, forward_until, recorded
+from innersight_graph.probe.cropping import CropPlan, agrees, crop_changes, plan_crops, trial_positions
 from innersight_graph.probe.functions import locate_points
 from innersight_graph.probe.session import undisturbed
 from innersight_graph.probe.sites import Site, find_sites
@@ -153,15 +154,76 @@ def occlusion_maps(
             if name in rooted:
                 rooted[name][:] = torch.nan
             del sites[name]
-        for batch in batches:
-            _add_batch(inner, batch, sites, canvas, positions, window, fill, squared, rooted, groups or {}, max_memory)
+        method = dict.fromkeys(names, "batched windows")
+        method |= {name: "not readable" for name in names if name not in sites}
+        plans = {} if groups else _crop_plans(inner, batches[0], sites, canvas, window, fill)
+        for name, plan in plans.items():
+            method[name] = "crops"
+            _add_crops(inner, batches, plan, positions, window, fill, squared[name], max_memory)
+        rest = {name: site for name, site in sites.items() if name not in plans}
+        for batch in batches if rest else ():
+            _add_batch(inner, batch, rest, canvas, positions, window, fill, squared, rooted, groups or {}, max_memory)
         n = sum(batch.size for batch in batches)
-    method = dict.fromkeys(names, "batched windows")
     return Maps(
         {name: _on_grid(table / n, canvas, positions) for name, table in squared.items()},
         {name: _on_grid(table / n, canvas, positions) for name, table in rooted.items()},
         canvas, n, method,
     )  # fmt: skip
+
+
+def _crop_plans(
+    model: nn.Module, batch: Batch, sites: Mapping[str, Site], canvas: Canvas, window: int, fill: float
+) -> dict[str, CropPlan]:
+    """Layers for which crops are worthwhile and, tried on one image, give what whole images give."""
+    plans: dict[str, CropPlan] = {}
+    few = batch.rows(slice(0, 1))
+    if canvas.folded[-1] != 1 or len(canvas.grid) != 2:
+        return plans
+    for name, site in sites.items():
+        plan = plan_crops(model, few, site, window)
+        if plan is None:
+            continue
+        places = trial_positions(canvas.grid)
+        whole = {name: torch.zeros(site.width or 0, len(places), dtype=torch.float64)}
+        _add_batch(model, few, {name: site}, canvas, places, window, fill, whole, {}, {}, 2**26)
+        found = torch.zeros_like(whole[name])
+        try:
+            _add_crops(model, [few], plan, places, window, fill, found, 2**26)
+        except (RuntimeError, ValueError, IndexError):
+            continue
+        if agrees(found, whole[name]):
+            plans[name] = plan
+    return plans
+
+
+def _add_crops(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    plan: CropPlan,
+    positions: NDArray[np.intp],
+    window: int,
+    fill: float,
+    squared: torch.Tensor,
+    max_memory: int,
+) -> None:
+    for batch in batches:
+        image = batch.args[0]
+        clean: list[torch.Tensor] = []
+        with recorded(model, {plan.site.layer: plan.site}, detach=True, located=True, raw=clean.append):
+            forward(model, batch)
+        outputs = len(squared) * (plan.side[0] // plan.stride) * (plan.side[1] // plan.stride)
+        each = (image.shape[1] * plan.side[0] * plan.side[1] + 3 * outputs) * image.element_size()
+        budget = max_memory // 4
+        if image.device.type == "cpu":
+            budget = min(budget, max(_CPU_CHUNK_BYTES, each))
+        rows = max(1, min(batch.size, budget // each))
+        at_once = max(1, budget // (each * rows))
+        for start in range(0, batch.size, rows):
+            part = slice(start, min(start + rows, batch.size))
+            for first in range(0, len(positions), at_once):
+                chosen = slice(first, first + at_once)
+                change = crop_changes(model, image[part], clean[-1][part], plan, positions[chosen], window, fill)
+                squared[:, chosen] += change.double().sum(1).T.cpu()
 
 
 def _add_batch(
@@ -200,7 +262,8 @@ def _add_batch(
             for name in before:
                 old = before[name][start : start + rows]
                 new = store[name].reshape(len(hidden), *old.shape)
-                change = ((new - old).double() ** 2).mean(3)
+                # Reduced over positions in the model's precision, summed over samples in float64.
+                change = (new - old).square_().mean(3).double()
                 squared[name][:, chosen] += change.sum(1).T.cpu()
                 if name in members:
                     share = members[name] / members[name].sum(1, keepdim=True).clamp(min=1)
