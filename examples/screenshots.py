@@ -20,7 +20,7 @@ SIZE = {"width": 1400, "height": 850}
 # The community whose closing costs most: its row is the first of the table.
 WORST = "document.querySelector('#communities tbody .link').click()"
 PICTURES = {
-    "page": ("light", "", None),
+    "report": ("light", "", None),
     "community": ("light", "", WORST),
     "communities-dark": ("dark", "#view=communities", None),
     "findings": ("light", "#tab=findings", None),

@@ -71,7 +71,9 @@ def main(out: Path, *, quick: bool = False) -> isg.Page:
         warnings.simplefilter("ignore")
         partition = isg.em_communities(graph, range(1, 4 if quick else 9), seed=0)
     report = isg.evaluate(graph, partition, [isg.Ablation(model, test)], nulls=19 if quick else 99, seed=0)
-    return isg.to_html(graph, partition, out / "tiny_gpt.html", report, title="A tiny GPT that repeats a word", label="EM")
+    return isg.to_html(
+        graph, partition, out / "tiny_gpt.html", report, title="A tiny GPT that repeats a word", label="EM"
+    )
 
 
 if __name__ == "__main__":
