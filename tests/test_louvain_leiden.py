@@ -302,7 +302,10 @@ def test_detect_finds_methods_by_file_name() -> None:
     assert detect(G, "louvain", seed=0) == louvain_communities(G, seed=0)
     assert detect(nx.karate_club_graph(), nx.community.louvain_communities, seed=0).method == "given"
     assert isinstance(detect(G, leiden_communities, seed=0), Partition)
-    for wrong in ("nobody", "_layers", "os.path", ""):
+    with pytest.raises(InputError, match=r"takes no option 'speed'.*resolution"):
+        detect(G, "louvain", speed=3)
+    assert "consensus" not in methods()  # it takes partitions
+    for wrong in ("nobody", "_layers", "os.path", "", "consensus", 3):
         with pytest.raises(InputError, match="louvain"):
             detect(G, wrong)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +45,7 @@ def detect(G: Any, method: str | Callable[..., Any] = "em", **options: Any) -> P
     Raises
     ------
     InputError
-        No such method.
+        No such method, or an option it does not have.
 
     Examples
     --------
@@ -54,15 +55,22 @@ def detect(G: Any, method: str | Callable[..., Any] = "em", **options: Any) -> P
     """
     if callable(method):
         return as_partition(G, method(G, **options))
-    detector = _find(method) if method.isidentifier() and not method.startswith("_") else None
+    named = isinstance(method, str) and method.isidentifier() and not method.startswith("_")
+    detector = _find(method) if named else None
     if detector is None:
         raise InputError(f"There is no method {method!r}. Use one of {', '.join(methods())}, or pass a function.")
+    known = inspect.signature(detector).parameters
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise InputError(
+            f"The method {method!r} takes no option {unknown[0]!r}; it takes {', '.join(list(known)[1:])}."
+        )
     found: Partition = detector(G, **options)
     return found
 
 
 def _find(method: str) -> Callable[..., Any] | None:
-    """Return the detector of a file of this package, or None where there is no such file or it defines none."""
+    """Return the detector of a file of this package, or None where there is no such file or it takes no graph."""
     name = f"{__name__}.{method}"
     try:
         module = importlib.import_module(name)
@@ -70,4 +78,5 @@ def _find(method: str) -> Callable[..., Any] | None:
         if error.name == name:
             return None
         raise
-    return getattr(module, f"{method}_communities", None)
+    detector: Callable[..., Any] | None = getattr(module, f"{method}_communities", None)
+    return detector if detector is not None and "G" in inspect.signature(detector).parameters else None

@@ -29,14 +29,12 @@ def check_backend(backend: str, method: str, sign: str, seed: Any) -> None:
     if sign == "signed":
         raise InputError(
             f"backend={backend!r} has no signed {method}: negative weights have no meaning for its objective. Choose "
-            "sign='positive' or "
-            "sign='absolute', or leave backend=None, which optimises signed modularity."
+            "sign='positive' or sign='absolute', or leave backend=None, which optimises signed modularity."
         )
     if seed is not None and backend in UNSEEDED[method]:
         raise InputError(
             f"backend={backend!r} ignores the seed in {method}, so seed={seed!r} would promise what it cannot keep. "
-            "Pass seed=None, or "
-            "leave backend=None."
+            "Pass seed=None, or leave backend=None."
         )
     installed = set(nx.utils.backends.backends) | {"networkx", "igraph"}
     if backend not in installed:

@@ -97,14 +97,14 @@ def check_n_communities(n_communities: int | Iterable[int], width: int, layer: s
     for number in candidates:
         if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
             raise InputError(
-                f"n_communities={number!r} came; a whole number from 1 up to the number of neurons was expected, "
-                "or several to choose from."
+                f"n_communities={number!r} came; a whole number from 1 up to the number of neurons was expected, or "
+                "several to choose from."
             )
     fitting = tuple(sorted({int(number) for number in candidates if number <= width}))
     if not fitting:
         raise InputError(
-            f"n_communities={n_communities!r} came for layer {layer!r}, which has {width} neurons to group. "
-            f"Ask for between 1 and {width} communities, or leave this layer out with layers=[...]."
+            f"n_communities={n_communities!r} came for layer {layer!r}, which has {width} neurons to group. Ask for "
+            f"between 1 and {width} communities, or leave this layer out with layers=[...]."
         )
     return fitting
 

@@ -39,9 +39,8 @@ class ReadOnlyDict(dict[str, Any]):
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise nx.NetworkXError(
-            "Attributes of a LayeredDiGraph are read from its arrays and cannot be assigned. "
-            "Work on G.copy() or G.to_networkx(), which are plain mutable graphs, or build a new graph with "
-            "LayeredDiGraph.from_arrays."
+            "Attributes of a LayeredDiGraph are read from its arrays and cannot be assigned. Work on G.copy() or "
+            "G.to_networkx(), which are plain mutable graphs, or build a new graph with LayeredDiGraph.from_arrays."
         )
 
     __setitem__ = __delitem__ = __ior__ = _refuse

@@ -34,8 +34,8 @@ PLAIN_BYTES_PER_EDGE = 371
 def _refuse(*_: Any, **__: Any) -> NoReturn:
     """Raise NetworkXError: the graph is frozen."""
     raise nx.NetworkXError(
-        "Frozen graph can't be modified: a LayeredDiGraph is read from its arrays. "
-        "Work on G.copy() or G.to_networkx(), which are plain mutable graphs."
+        "Frozen graph can't be modified: a LayeredDiGraph is read from its arrays. Work on G.copy() or "
+        "G.to_networkx(), which are plain mutable graphs."
     )
 
 
@@ -245,8 +245,8 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
             raise InputError(
                 f"This graph has {edges:,} edges; as a plain networkx.DiGraph it would take about "
                 f"{edges * PLAIN_BYTES_PER_EDGE / 1e9:.1f} GB, and the limit is max_edges={max_edges:,}. Pass a "
-                "larger max_edges "
-                "(or None), take G.subgraph(...) first, or stay on this graph: every NetworkX function reads it."
+                "larger max_edges (or None), take G.subgraph(...) first, or stay on this graph: every NetworkX "
+                "function reads it."
             )
         from innersight_graph.graph.schema import layers_to_json
 

@@ -202,16 +202,14 @@ def _by_thresholds(G: LayeredDiGraph, layer: str, thresholds: Mapping[str, float
     if set(thresholds) - set(THRESHOLDS) or not {"xi1", "xi2"} <= set(xi):
         raise InputError(
             f"thresholds has the keys {sorted(thresholds)}; 'xi1' and 'xi2' were expected, with 'xi3' and 'xi4' where "
-            "connections between "
-            "them are to count as missing."
+            "connections between them are to count as missing."
         )
     xi.setdefault("xi3", xi["xi1"])
     xi.setdefault("xi4", xi["xi2"])
     if not (xi["xi3"] <= xi["xi1"] and xi["xi2"] <= xi["xi4"] and all(np.isfinite(list(xi.values())))):
         raise InputError(
             f"thresholds {dict(thresholds)} are out of order. Finite numbers with xi3 <= xi1 (activation) and xi2 <= "
-            "xi4 "
-            "(inhibition) were expected."
+            "xi4 (inhibition) were expected."
         )
     banded = xi["xi3"] < xi["xi1"] or xi["xi2"] < xi["xi4"]
     width = G.layer(layer).width

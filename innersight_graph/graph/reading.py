@@ -35,8 +35,7 @@ def read_networkx(D: nx.Graph, weight: str) -> Read:
     if not isinstance(D, nx.Graph):
         raise GraphSchemaError(
             f"A graph was expected and {type(D).__name__} came. Pass a LayeredDiGraph (from neuron_graph, from_arrays "
-            "or load) "
-            "or any NetworkX graph."
+            "or load) or any NetworkX graph."
         )
     if len(D) == 0:
         raise GraphSchemaError("The graph has no nodes. Pass a graph with at least one node.")
@@ -56,8 +55,7 @@ def _layer_key(D: nx.Graph) -> str | None:
             without = next(node for node, data in D.nodes(data=True) if key not in data)
             raise GraphSchemaError(
                 f"{len(with_key)} of {len(D)} nodes carry the attribute 'layer'; node {without!r} does not. Give "
-                "every node a "
-                "layer, or none of them."
+                "every node a layer, or none of them."
             )
     return None
 
@@ -87,8 +85,8 @@ def _read_layered(D: nx.DiGraph, key: str, weight: str) -> Read:
     for node, data in D.nodes(data=True):
         if isinstance(data[key], (dict, list, set)):
             raise GraphSchemaError(
-                f"The node {node!r} has {key}={data[key]!r}. Name the layers by text or number them, so that neurons can "
-                "share one."
+                f"The node {node!r} has {key}={data[key]!r}. Name the layers by text or number them, so that neurons "
+                "can share one."
             )
         members.setdefault(data[key], []).append(node)
     place: dict[Hashable, tuple[str, int]] = {}
@@ -103,9 +101,8 @@ def _read_layered(D: nx.DiGraph, key: str, weight: str) -> Read:
         if weight not in data:
             raise GraphSchemaError(
                 f"The edge {u!r} → {v!r} has no attribute {weight!r}; a layered graph of neurons needs a signed "
-                "weight on every "
-                "edge. Set it, name the attribute that holds it with weight=, or remove the layer attributes to "
-                "study the plain graph."
+                "weight on every edge. Set it, name the attribute that holds it with weight=, or remove the layer "
+                "attributes to study the plain graph."
             )
         pair = (place[u][0], place[v][0])
         entries.setdefault(pair, []).append((place[u][1], place[v][1], _number(data[weight], u, v, weight)))

@@ -39,8 +39,9 @@ def _checked_layer(layer: Any) -> Layer:
     """Return the layer with plain Python numbers; its fields must be what `Layer` says."""
     if not isinstance(layer, Layer) or not _well_typed(layer):
         raise GraphSchemaError(
-            f"{layer!r} is no description of a layer. Layer(name, depth, width, kind) was expected, with name and kind "
-            "as text, depth and width as whole numbers, shape a tuple of whole numbers and closing text, or None."
+            f"{layer!r} is no description of a layer. Layer(name, depth, width, kind) was expected, with name and "
+            "kind as text, depth and width as whole numbers, shape a tuple of whole numbers and closing text, or "
+            "None."
         )
     shape = None if layer.shape is None else tuple(map(int, layer.shape))
     return replace(layer, depth=int(layer.depth), width=int(layer.width), shape=shape)
@@ -82,8 +83,8 @@ def _block(pair: tuple[str, str], weights: Any, shape: tuple[int, int], kind: st
     array = _float32(pair, weights)
     if array.shape != shape:
         raise GraphSchemaError(
-            f"The weights of {pair} have shape {array.shape}; the widths of the two layers ask for {shape}. "
-            "Rows are sources and columns are targets: a torch Linear's weight must be transposed."
+            f"The weights of {pair} have shape {array.shape}; the widths of the two layers ask for {shape}. Rows are "
+            "sources and columns are targets: a torch Linear's weight must be transposed."
         )
     if not sparse.issparse(array):
         _check_finite(pair, array)

@@ -34,8 +34,7 @@ def encode_node(node: Any) -> Any:
         return node
     raise InputError(
         f"The node id {node!r} ({type(node).__name__}) cannot be written to a file. Rename the nodes to text, numbers "
-        "or tuples of "
-        "them, for example with networkx.relabel_nodes."
+        "or tuples of them, for example with networkx.relabel_nodes."
     )
 
 
@@ -61,8 +60,7 @@ def write_npz(G: LayeredDiGraph, path: str | os.PathLike[str]) -> None:
             if array.dtype.hasobject:
                 raise InputError(
                     f"The node attribute {name!r} of layer {layer!r} holds Python objects, which are not written to "
-                    "files. "
-                    "Give numbers, truth values or text."
+                    "files. Give numbers, truth values or text."
                 )
             arrays[f"attribute{len(attributes)}"] = array
             attributes.append([layer, name])

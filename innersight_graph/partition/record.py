@@ -150,8 +150,7 @@ class Partition(Sequence[frozenset[Node]]):
                 if node not in place:
                     raise InputError(
                         f"The node {node!r} of community {k} is not in the graph: this is a partition of another "
-                        "graph. "
-                        "Pass the graph it was made from."
+                        "graph. Pass the graph it was made from."
                     )
                 name, i = place[node]
                 row = labels.setdefault(name, np.full(G.layer(name).width, -1, dtype=np.intp))
@@ -232,8 +231,7 @@ class Partition(Sequence[frozenset[Node]]):
             other = ", ".join(f"{name} ({len(nodes)})" for name, nodes in theirs.items())
             raise InputError(
                 f"This is a partition of another graph: it knows the layers {mine}, and the graph has {other}, or "
-                "names its nodes "
-                "differently. Pass the graph it was made from, or detect communities again."
+                "names its nodes differently. Pass the graph it was made from, or detect communities again."
             )
 
     # ------------------------------------------------------------------ a sequence of sets
@@ -367,8 +365,7 @@ def _checked_labels(given: npt.ArrayLike, name: str, width: int) -> Labels:
     if labels.shape != (width,) or labels.dtype.kind not in "iu" or (labels < -1).any():
         raise InputError(
             f"The labels of layer {name!r} have shape {labels.shape} and type {labels.dtype}; one whole number from "
-            "-1 up per neuron, "
-            f"shape ({width},), was expected."
+            f"-1 up per neuron, shape ({width},), was expected."
         )
     return labels.astype(np.intp)
 

@@ -62,8 +62,8 @@ def read_partition(source: str | os.PathLike[str]) -> Partition:
         )
     except MALFORMED as error:
         raise InputError(
-            f"This is not a partition of this package, or it is damaged ({type(error).__name__}: {error}). Write "
-            "it again with P.to_json."
+            f"This is not a partition of this package, or it is damaged ({type(error).__name__}: {error}). Write it "
+            "again with P.to_json."
         ) from error
 
 
