@@ -201,7 +201,10 @@ def test_hash_seeds_do_not_matter():
     )
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": str(seed)}, capture_output=True, check=True
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            check=True,
         ).stdout
         for seed in (0, 1)
     }
@@ -407,7 +410,9 @@ def test_degenerate_graphs_have_defined_results(seed):
 
 def test_any_networkx_graph_is_one_layer():
     rng = np.random.default_rng(10)
-    D = nx.stochastic_block_model([20, 20, 20], [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]], seed=1, directed=True)
+    D = nx.stochastic_block_model(
+        [20, 20, 20], [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]], seed=1, directed=True
+    )
     truth = [set(range(k, k + 20)) for k in (0, 20, 40)]
     P = em_communities(nx.DiGraph(D.edges), range(1, 7), density=1.0, seed=0)
     assert sorted(map(min, P)) == [0, 20, 40]

@@ -22,7 +22,6 @@ from innersight_graph.mixture.polish import Solution, improved, leave_one_out, s
 from innersight_graph.mixture.starts import DETERMINISTIC, INITS, Starter, structured_kind
 
 
-
 def planted(n, M, c, seed, strength=1.0):
     rng = np.random.default_rng(seed)
     truth = rng.integers(c, size=n)
@@ -323,7 +322,8 @@ def test_one_component_is_the_column_means():
 def test_more_restarts_are_never_worse(engine):
     X, _ = planted(40, 60, 4, 19, strength=0.5)
     few, many = (
-        BernoulliMixture(4, init="dirichlet", n_init=n, random_state=0, engine=engine).fit(X).lower_bound_ for n in (3, 30)
+        BernoulliMixture(4, init="dirichlet", n_init=n, random_state=0, engine=engine).fit(X).lower_bound_
+        for n in (3, 30)
     )
     assert many >= few
 
@@ -379,7 +379,8 @@ def test_a_prior_pulls_towards_the_column_means():
     X, _ = planted(30, 40, 3, 23)
     options = {"init": "ward", "tol": 1e-4, "max_iter": 2000}
     spread = [
-        np.ptp(BernoulliMixture(3, prior=prior, **options).fit(X).probabilities_, axis=0).mean() for prior in (0, 5, 500)
+        np.ptp(BernoulliMixture(3, prior=prior, **options).fit(X).probabilities_, axis=0).mean()
+        for prior in (0, 5, 500)
     ]
     assert spread[0] > spread[1] > spread[2]
 

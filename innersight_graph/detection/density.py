@@ -55,7 +55,7 @@ class DensitySweep:
         return self.partitions[self.densities.index(self.recommended)]
 
     def to_pandas(self) -> Any:
-        """Return a `pandas.DataFrame`: one row per layer and pair of densities, with their ARI and numbers of communities."""
+        """Return a `pandas.DataFrame`: a row per layer and pair of densities, with ARI and numbers of communities."""
         try:
             import pandas as pd
         except ImportError:
@@ -144,7 +144,7 @@ def _evidence(table: NDArray[np.float64], counts: tuple[int, ...]) -> NDArray[np
 
 
 def _plateau(agreement: NDArray[np.float64]) -> tuple[int, int, int]:
-    """Return the stretch of three neighbours (two, if there are no more) that agree best, and its most central member."""
+    """Return the stretch of three neighbours (or all two) that agree best, and its most central member."""
     width = min(3, len(agreement))
     blocks = [agreement[i : i + width, i : i + width] for i in range(len(agreement) - width + 1)]
     start = int(np.argmax([(block.sum() - width) / (width * (width - 1)) for block in blocks]))

@@ -70,13 +70,15 @@ def em_communities(
         Which connections count as valid; as in `binarize`. This choice moves the result more than the algorithm does.
     criterion : {"icl", "held-out"} or callable, default "icl"
         "icl": exact integrated complete-data likelihood; more than one community only if its gain beats that of weights
-        shuffled within each neuron (3 shuffles, 19 where it is close). "held-out": log-likelihood of neurons left out of
-        the fit. A callable gets a `Partition` of one layer, for each layer and number, and returns a number, larger being
-        better (`PartitionScore` is the paper's Q).
+        shuffled within each neuron (3 shuffles, 19 where it is close). "held-out": log-likelihood of neurons left out
+        of
+        the fit. A callable gets a `Partition` of one layer, for each layer and number, and returns a number, larger
+        being better (`PartitionScore` is the paper's Q).
     init : str or callable, default "structured"
-        "random" (the paper's), "dirichlet", "near-uniform", "k-means++", "ward", "spectral", "annealed", or "structured":
-        Ward, spectral, k-means++ and near-uniform starts. A callable gets (X, n_components, generator) and returns labels
-        or responsibilities.
+        "random" (the paper's), "dirichlet", "near-uniform", "k-means++", "ward", "spectral", "annealed" or "
+        ""structured":
+        Ward, spectral, k-means++ and near-uniform starts. A callable gets (X, n_components, generator) and returns
+        labels or responsibilities.
     n_init : int, optional
         Starts for each number of communities. Default: 12 structured (60 for one given number and a
         table as small as 64 x 64), one Ward or spectral, else 100.
@@ -102,9 +104,10 @@ def em_communities(
     Returns
     -------
     Partition
-        With responsibilities. ``stats[layer]`` holds ``log_likelihood`` (nats), ``n_communities`` (those with a neuron),
-        ``n_requested``, ``n_iter``, ``converged``, ``restart`` (which one won), ``criterion`` and
-        ``log_likelihood_curve`` (by number of communities), ``held_out`` (mean nats of a held-out neuron, for some numbers, or
+        With responsibilities. ``stats[layer]`` holds ``log_likelihood`` (nats), ``n_communities`` (those with a
+        neuron), ``n_requested``, ``n_iter``, ``converged``, ``restart`` (which one won), ``criterion`` and
+        ``log_likelihood_curve`` (by number of communities), ``held_out`` (mean nats of a held-out neuron, for some
+        numbers, or
         None where it has no power), ``stability`` (mean ARI between the five best starts), and with the default
         criterion ``null_gain`` (nats, best of ``n_shuffles`` shuffles).
 
@@ -170,7 +173,8 @@ def em_communities(
             warnings.warn(outcome.disagreement, SelectionWarning, stacklevel=2)
     if interrupted:
         warnings.warn(
-            f"The search was interrupted; this is the best of what was finished, for {len(outcomes)} of {len(searches)} layers. "
+            f"The search was interrupted; this is the best of what was finished, for {len(outcomes)} of "
+            f"{len(searches)} layers. "
             "Name a checkpoint directory and repeat the call to continue.",
             PartialResultWarning,
             stacklevel=2,
@@ -247,7 +251,8 @@ def _per_layer(criterion: Callable[[Partition], float], G: Any, layer: str) -> C
             ) from error
         if number != number:
             raise InputError(
-                f"criterion returned NaN for layer {layer!r} with {solution.n_components} communities; a number was expected. "
+                f"criterion returned NaN for layer {layer!r} with {solution.n_components} communities; a number was "
+                "expected. "
                 "Return -inf for a partition that must not win."
             )
         return number
@@ -256,11 +261,10 @@ def _per_layer(criterion: Callable[[Partition], float], G: Any, layer: str) -> C
 
 
 def _name(option: Any) -> str:
-    return (
-        option
-        if isinstance(option, str)
-        else getattr(option, "name", None) or getattr(option, "__name__", type(option).__name__)
-    )
+    """Return a name for an option that may be a function or an object."""
+    if isinstance(option, str):
+        return option
+    return str(getattr(option, "name", None) or getattr(option, "__name__", type(option).__name__))
 
 
 def _run(

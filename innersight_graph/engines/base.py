@@ -33,7 +33,8 @@ class Group:
     restarts : tuple of int
         Numbers of the restarts; they key the starts.
     draw : callable
-        `draw(restarts) -> ndarray of float32, shape (len(restarts), n_components, n_rows)`: responsibilities to start from.
+        `draw(restarts) -> ndarray of float32, shape (len(restarts), n_components, n_rows)`: responsibilities to start
+        from.
     """
 
     n_components: int
@@ -193,7 +194,8 @@ def _torch_engine(device: str) -> Engine:
 
 
 def _auto_engine(device: str) -> Engine:
-    # torch is several times faster, but loading it costs more than a small search: it is used where it is loaded already.
+    # torch is several times faster, but loading it costs more than a small search: it is used where it is loaded
+    # already.
     if "torch" not in sys.modules:
         return _numpy_engine(device)
     torch = importlib.import_module("torch")
@@ -214,7 +216,7 @@ def resolve_engine(engine: str | Engine) -> Engine:
     Parameters
     ----------
     engine : {"auto", "numpy", "torch", "torch:cuda", "cupy"} or Engine
-        "auto": torch where it is already loaded (on CUDA if there is a device), else NumPy. "torch:DEVICE" names a device.
+        "auto": torch where it is already loaded (on CUDA if there is a device), else NumPy. "torch:DEVICE" names one.
 
     Raises
     ------

@@ -1,9 +1,10 @@
 """The readable engine: Eq. 2-8 in float64, on NumPy or on any array library that speaks its language.
 
-One layer's matrices side by side are a binary table X (n rows, M columns); the paper's equations are a Bernoulli mixture
-on it. For responsibilities q (Eq. 4) of shape (restarts, components, rows):
+One layer's matrices side by side are a binary table X (n rows, M columns); the paper's equations are a Bernoulli
+mixture on it. For responsibilities q (Eq. 4) of shape (restarts, components, rows):
 
-* M-step, Eq. 5-8: pi = sum_i q_i / n and tau_j = sum_i q_i x_ij / sum_i q_i, with missing entries left out of both sums;
+* M-step, Eq. 5-8: pi = sum_i q_i / n and tau_j = sum_i q_i x_ij / sum_i q_i, with missing entries left out of both
+sums;
 * E-step, Eq. 4: log q_i = log pi + sum_j x_ij log tau_j + (1 - x_ij) log(1 - tau_j) - log-likelihood of row i.
 
 The multinomial sibling (Newman and Leicht, doi:10.1073/pnas.0610537104) replaces tau by theta_j, which sums to one over
@@ -149,7 +150,7 @@ class ArrayEngine:
                 masked=observed is not None,
             )
             total += form.ones @ values.T + form.constant[:, :, None]
-            if form.observed is not None:
+            if form.observed is not None and observed is not None:
                 total += form.observed @ observed.T
             log_prior += form.log_prior
         return total, log_prior
@@ -202,7 +203,7 @@ def prior_means(problem: Problem) -> NDArray[np.float64]:
 
 
 def _group_masses(xp: Any, problem: Problem, q: Any) -> Any | None:
-    """Links of each community in each block of columns, shape (restarts, components, blocks); None for the Bernoulli."""
+    """Links of each community in each block, shape (restarts, components, blocks); None for the Bernoulli."""
     if problem.likelihood != "multinomial":
         return None
     return q @ xp.asarray(problem.table.group_degrees()) + problem.prior

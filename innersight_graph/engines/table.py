@@ -15,7 +15,8 @@ __all__ = ["BinaryTable", "Block", "Likelihood", "Problem"]
 
 Likelihood = Literal["bernoulli", "multinomial"]
 
-# Below this many bytes the whole table is kept unpacked (float32); above it, blocks of columns are unpacked when needed.
+# Below this many bytes the whole table is kept unpacked (float32); above it, blocks of columns are unpacked when
+# needed.
 _DENSE_BYTES = 1 << 30
 _BLOCK_BYTES = 1 << 27
 
@@ -92,7 +93,8 @@ class BinaryTable:
         seen = None if mask is None else as_binary(mask, "mask")
         if seen is not None and seen.shape != values.shape:
             raise InputError(
-                f"mask has shape {seen.shape}, {name} has shape {values.shape}; give one mask entry for every entry of {name}."
+                f"mask has shape {seen.shape}, {name} has shape {values.shape}; give one mask entry for every entry "
+                f"of {name}."
             )
         if seen is not None and seen.all():
             seen = None
@@ -172,7 +174,7 @@ class BinaryTable:
         return means
 
     def group_degrees(self) -> NDArray[np.float64]:
-        """Return number of ones of each row in each block of columns, multiplicities counted, shape (n_rows, n_groups)."""
+        """Return the number of ones of each row in each block, multiplicities counted, shape (n_rows, n_groups)."""
         n_groups = int(self.groups.max(initial=0)) + 1
         degrees = np.zeros((self.n_rows, n_groups))
         member = np.zeros((self.n_columns, n_groups))

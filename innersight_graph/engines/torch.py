@@ -3,7 +3,8 @@
 Three things make it fast, none of which changes where a restart ends:
 
 * **A community that stands still is not computed again.** Its responsibilities decide its parameters and its parameters
-  decide its column of the E-step; while no entry has moved by more than `tol`, both are kept. With many features posteriors
+  decide its column of the E-step; while no entry has moved by more than `tol`, both are kept. With many features
+  posteriors
   become one-hot after two or three iterations and most communities stand still long before their restart ends.
 * **Columns of all restarts share one matrix product**, cut into pieces that stay in cache; restarts that end make room
   for the next ones.
@@ -29,8 +30,8 @@ from innersight_graph.errors import InputError
 __all__ = ["TorchEngine"]
 
 _TINY = 1e-30
-# Groups share a batch up to so many responsibilities, padding included; beyond the first number only if their numbers of
-# components are within the ratio of one another.
+# Groups share a batch up to so many responsibilities, padding included; beyond the first number only if their numbers
+# of components are within the ratio of one another.
 _FREE_ENTRIES, _PACKED_ENTRIES, _PADDING = 1 << 15, 1 << 17, 1.7
 
 
@@ -42,14 +43,14 @@ class TorchEngine:
     device : str
         "cpu", "cuda" or "cuda:N".
     columns : int, optional
-        Columns (communities of all restarts) per matrix product. Default: 256 on the CPU, 16 384 on CUDA.
+        Columns (communities of all restarts) per matrix product. Default: 128 on the CPU, 16 384 on CUDA.
     memory : int, optional
         Bytes for the state of restarts that run together. Default: 512 MiB.
 
     Notes
     -----
-    Cost: at most 4 n M r multiply-adds per restart and iteration. Memory: state (five arrays restarts x r x n), one table
-    or block of it, and four pieces `columns` x M.
+    Cost: at most 4 n M r multiply-adds per restart and iteration. Memory: state (five arrays restarts x r x n), one
+    table or block of it, and four pieces `columns` x M.
 
     Raises
     ------
@@ -69,7 +70,7 @@ class TorchEngine:
                 "engine 'torch:cuda' needs a CUDA device, and torch finds none. Use engine='auto' or 'torch'."
             )
         on_gpu = self.device.type != "cpu"
-        self.columns = columns or (16_384 if on_gpu else 256)
+        self.columns = columns or (16_384 if on_gpu else 128)
         self.memory = memory
         # Batching different numbers of components saves calls and costs padding: on CUDA calls are what is dear.
         self.pack = (1 << 24, 1 << 24) if on_gpu else (_PACKED_ENTRIES, _PADDING)
@@ -201,8 +202,8 @@ class _Batch:
         batches = [batch for batch in batches if len(batch)] or list(batches[:1])
         if len(batches) == 1:
             return batches[0]
-        parts = [torch.cat([getattr(batch, name) for batch in batches]) for name in _STATE]
-        return cls(*parts, owners=[owner for batch in batches for owner in batch.owners])
+        parts = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in _STATE}
+        return cls(owners=[owner for batch in batches for owner in batch.owners], **parts)
 
     @classmethod
     def empty(cls, width: int, n_rows: int, device: torch.device) -> _Batch:
@@ -217,8 +218,10 @@ class _Batch:
     def selected(self, places: Tensor) -> _Batch:
         """Only the restarts at these places (on the host)."""
         on_device = places.to(self.q.device)
-        parts = [getattr(self, name).index_select(0, places if name == "iterations" else on_device) for name in _STATE]
-        return _Batch(*parts, owners=[self.owners[i] for i in places.tolist()])
+        parts = {
+            name: getattr(self, name).index_select(0, places if name == "iterations" else on_device) for name in _STATE
+        }
+        return _Batch(owners=[self.owners[i] for i in places.tolist()], **parts)
 
     def weigh_in(self) -> None:
         """Joint = density + log pi, with pi from the responsibilities of this iteration (Eq. 5)."""
@@ -275,7 +278,7 @@ class _Columns:
             yield _Operands(values, weighted, observed, weighted_observed, self.means[columns], multiplicity, groups)
 
     def __call__(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Densities, shape (columns, n_rows), and log-priors, shape (columns,), of responsibilities (columns, n_rows)."""
+        """Densities (columns, n_rows) and log-priors (columns,) of responsibilities (columns, n_rows)."""
         total = torch.zeros_like(q)
         log_prior = torch.zeros(len(q), device=self.device)
         mass = q.sum(dim=1, keepdim=True)
@@ -337,7 +340,7 @@ def _log_(values: Tensor) -> Tensor:
 
 
 def _product(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """`product(a, b) = a @ b.T` in true float32, with oneDNN's AVX-512 kernels where torch would take a slower library."""
+    """`product(a, b) = a @ b.T` in true float32, by oneDNN where torch would take a slower library."""
     fused = getattr(getattr(torch.ops, "mkldnn", None), "_linear_pointwise", None)
     if device.type != "cpu" or fused is None or not torch.backends.mkldnn.is_available():
         return lambda a, b: torch.mm(a, b.T)

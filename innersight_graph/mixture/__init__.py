@@ -1,1 +1,1 @@
-"""Mixtures of binary features: starts, float64 winners, the choice of their number, and scikit-learn-style estimators."""
+"""Mixtures of binary features: starts, float64 winners, the choice of their number, and estimators."""

@@ -15,8 +15,10 @@ from innersight_graph.engines.table import Problem
 
 __all__ = ["Evidence", "adjusted_rand", "evidence", "exact_icl", "predictive_weights", "stability"]
 
-#: Strengths of the column-mean prior, in pseudo-observations, that ICL averages over. Infinity stands for "every community
-#: is like the whole layer", which costs one community nothing: under any finite strength alone, single neurons (who learn
+#: Strengths of the column-mean prior, in pseudo-observations, that ICL averages over. Infinity stands for "every
+#: community
+#: is like the whole layer", which costs one community nothing: under any finite strength alone, single neurons (who
+#: learn
 #: no probabilities) would beat one community on pure noise; and one strength for all finds weak communities badly.
 STRENGTHS = (2.0, 8.0, 32.0, 128.0, np.inf)
 # Up to this many rows log-gammas are looked up: with whole counts a table has few entries.
@@ -46,8 +48,10 @@ def exact_icl(problem: Problem, labels: NDArray[np.integer], *, strength: float 
     problem : Problem
     labels : ndarray of int, shape (n_rows,)
     strength : float, optional
-        Pseudo-observations of the prior, which lies at the column means (BIC and flat priors fail when columns outnumber
-        rows). None averages the evidence over `STRENGTHS`, each as likely as the others. Community sizes have a uniform prior.
+        Pseudo-observations of the prior, which lies at the column means (BIC and flat priors fail when columns
+        outnumber
+        rows). None averages the evidence over `STRENGTHS`, each as likely as the others. Community sizes have a
+        uniform prior.
 
     Notes
     -----
@@ -100,9 +104,7 @@ def evidence(problem: Problem, labels: NDArray[np.integer], strengths: Sequence[
     return Evidence(tuple(strengths), grouping + _evidence(problem, compact, k, strengths))
 
 
-def _evidence(
-    problem: Problem, labels: NDArray[np.integer], k: int, strengths: Sequence[float]
-) -> NDArray[np.float64]:
+def _evidence(problem: Problem, labels: NDArray[np.integer], k: int, strengths: Sequence[float]) -> NDArray[np.float64]:
     """Log-probability of the table given labels 0 to k - 1, under each strength."""
     ones, observed, sizes = live_counts(problem, labels, k)
     table = problem.table
@@ -162,7 +164,9 @@ def _bernoulli_evidence(
     if np.isinf(strength):
         return float(((hits * np.log(mean) + misses * np.log1p(-mean)) * weight).sum())
     a, b = strength * mean, strength * (1.0 - mean)
-    volume = gammaln(strength + observed[:, used]) if table.observed_bits is not None else gammaln(strength + sizes)[:, None]
+    volume = (
+        gammaln(strength + observed[:, used]) if table.observed_bits is not None else gammaln(strength + sizes)[:, None]
+    )
     each = gammaln(a + hits) + gammaln(b + misses) - volume + (gammaln(strength) - gammaln(a) - gammaln(b))
     return float((each * weight).sum())
 

@@ -86,7 +86,8 @@ class _BinaryMixture(BaseEstimator, ABC):  # type: ignore[misc]
             raise InputError(f"X has shape {values.shape}, without features; at least one column was expected.")
         if self.n_components > len(values):
             raise InputError(
-                f"n_components={self.n_components} came for {len(values)} rows; at most one component for each row was expected."
+                f"n_components={self.n_components} came for {len(values)} rows; at most one component for each row "
+                f"was expected."
             )
         blocks = np.zeros(values.shape[1], dtype=np.intp) if groups is None else np.asarray(groups, dtype=np.intp)
         observed = None if mask is None else as_binary(mask, "mask")
@@ -102,7 +103,8 @@ class _BinaryMixture(BaseEstimator, ABC):  # type: ignore[misc]
         self.converged_ = solution.converged
         if not self.converged_ and self.tol >= 0:
             warnings.warn(
-                f"The best of the starts had not converged after max_iter={self.max_iter} iterations. Raise max_iter or tol.",
+                f"The best of the starts had not converged after max_iter={self.max_iter} iterations. Raise "
+                f"max_iter or tol.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -193,7 +195,7 @@ class _BinaryMixture(BaseEstimator, ABC):  # type: ignore[misc]
         return self.fit(X, mask=mask).predict(X, mask=mask)
 
     def bic(self, X: ArrayLike, *, mask: ArrayLike | None = None) -> float:
-        """Bayesian information criterion; smaller is better. Its penalty is absurd where features outnumber rows: see `icl`."""
+        """Bayesian information criterion; smaller is better. Where features outnumber rows, use `icl`."""
         rows = self.score_samples(X, mask=mask)
         return float(-2.0 * rows.sum() + self._n_parameters() * np.log(len(rows)))
 

@@ -31,8 +31,8 @@ class Geometry:
 
     Notes
     -----
-    Exact: n² M multiply-adds and 4 n² bytes. Sketched: (2 + 2 q) n M rank multiply-adds with q = 2 power iterations, and
-    n x rank floats (Halko, Martinsson and Tropp 2011, doi:10.1137/090771806).
+    Exact: n² M multiply-adds and 4 n² bytes. Sketched: (2 + 2 q) n M rank multiply-adds with q = 2 power iterations,
+    and n x rank floats (Halko, Martinsson and Tropp 2011, doi:10.1137/090771806).
     """
 
     table: BinaryTable
@@ -130,7 +130,7 @@ class Geometry:
 def squared_between(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """Squared Euclidean distances between the rows of two arrays."""
     distances = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2.0 * (a @ b.T)
-    return np.maximum(distances, 0.0, out=distances)
+    return np.asarray(np.maximum(distances, 0.0, out=distances))
 
 
 def _signed(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -47,7 +47,8 @@ def held_out(
 
     Notes
     -----
-    One Ward start for each number; parameters are smoothed towards the column means. Below about 30 rows it has no power.
+    One Ward start for each number; parameters are smoothed towards the column means. Below about 30 rows it has no
+    power.
     """
     problem = starter.problem
     n = problem.table.n_rows

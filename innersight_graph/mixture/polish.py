@@ -130,7 +130,7 @@ def _sweep(problem: Problem, labels: NDArray[np.int64], k: int, strength: float)
     score += np.log(sizes + 1.0)[:, None]
     own += np.log(np.maximum(sizes, 1.0))[:, None]
     score[labels, rows] = own[labels, rows] - _own_volume(problem, ones, labels, strength)
-    return score.argmax(axis=0)
+    return np.asarray(score.argmax(axis=0), dtype=np.int64)
 
 
 def _without_one(
@@ -166,7 +166,7 @@ def _own_volume(
 
 
 def improved(problem: Problem, solution: Solution, *, by_icl: bool) -> tuple[Solution, float]:
-    """Return the solution after leave-one-out moves if ICL (or the objective) rises by them, else as it was; and its ICL."""
+    """Return the solution after leave-one-out moves if ICL (or the objective) rises, else as it was; and its ICL."""
     known = evidence(problem, solution.labels)
     other = leave_one_out(problem, solution, known)
     if other is None or (not by_icl and other.objective <= solution.objective):

@@ -246,7 +246,7 @@ class Search:
         return judge(self.curve[best] - self.curve[1], lambda k, thorough: self._null_gain(k, best, thorough, engine))
 
     def _null_gain(self, number: int, best: int, thorough: bool, engine: Engine) -> float:
-        """Return the gain of a search on the number-th shuffle, at numbers spread over the candidates and at the chosen one."""
+        """Return the gain of a search on one shuffle, at numbers spread over the candidates and at the chosen one."""
         generator = np.random.Generator(np.random.Philox(self.starter.sequence("null", 0, number)))
         material = self.material
         values, observed = shuffled_within_rows(material.values, material.observed, material.sides, generator)
@@ -277,14 +277,18 @@ class Search:
         favourite = max(check, key=lambda r: (check[r], -r))
         if chosen > 1 and check[chosen] < check[1]:
             return (
-                f"layer {self.material.name!r}: ICL chose {chosen} communities, but rows left out of the fit are better "
-                f"predicted by one ({check[1]:.2f} against {check[chosen]:.2f} nats a row). Take them as weak evidence: "
+                f"layer {self.material.name!r}: ICL chose {chosen} communities, but rows left out of the fit are "
+                f"better "
+                f"predicted by one ({check[1]:.2f} against {check[chosen]:.2f} nats a row). Take them as weak "
+                f"evidence: "
                 "compare seeds and densities (density_sweep), or use criterion='held-out'."
             )
         if chosen == 1 and check[favourite] > check[1] + 1.0:
             return (
-                f"layer {self.material.name!r}: ICL finds no communities beyond those of shuffled weights, but rows left out "
-                f"of the fit are better predicted by {favourite} ({check[favourite]:.2f} against {check[1]:.2f} nats a row). "
+                f"layer {self.material.name!r}: ICL finds no communities beyond those of shuffled weights, but rows "
+                f"left out "
+                f"of the fit are better predicted by {favourite} ({check[favourite]:.2f} against {check[1]:.2f} "
+                f"nats a row). "
                 "Groups may follow degree rather than shared partners; likelihood='multinomial' discounts degree."
             )
         return None

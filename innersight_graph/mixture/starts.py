@@ -1,6 +1,7 @@
 """Where EM starts: responsibilities drawn on the host, keyed by (seed, layer, number of components, restart).
 
-Every start is a function `f(starter, r, restarts) -> float32 array (restarts, r, n_rows)`. A restart's numbers come from
+Every start is a function `f(starter, r, restarts) -> float32 array (restarts, r, n_rows)`. A restart's numbers come
+from
 its own place in a Philox stream, so that they do not depend on which restarts are drawn together, where, or by whom.
 """
 
@@ -129,7 +130,7 @@ def _runs(restarts: Sequence[int]) -> list[tuple[int, int]]:
 
 def _one_hot(labels: NDArray[np.integer], r: int) -> Responsibilities:
     """Labels of shape (restarts, n_rows) as responsibilities."""
-    return (labels[:, None, :] == np.arange(r)[None, :, None]).astype(np.float32)
+    return np.asarray(labels[:, None, :] == np.arange(r)[None, :, None], dtype=np.float32)
 
 
 def _random(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibilities:
@@ -248,7 +249,8 @@ def _ward(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibilities
         sizes = np.bincount(labels, minlength=r)
         centres = np.zeros((r, points.shape[1]), dtype=np.float32)
         np.add.at(centres, labels, points[starter.sample])
-        labels = squared_between(points, centres / sizes[:, None].astype(np.float32)).argmin(axis=1)
+        centres /= sizes[:, None].astype(np.float32)
+        labels = squared_between(points, centres).argmin(axis=1)
     return _one_hot(np.broadcast_to(labels, (len(restarts), len(labels))), r)
 
 

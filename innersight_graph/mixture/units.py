@@ -139,7 +139,8 @@ def _run_all(units: Sequence[Unit], numbers: Sequence[int], n_jobs: int | None) 
             yield number, fits
     except BrokenProcessPool:
         warnings.warn(
-            f"A worker process died, perhaps for lack of memory: {len(lost)} of {len(numbers)} pieces of work are done again, "
+            f"A worker process died, perhaps for lack of memory: {len(lost)} of {len(numbers)} pieces of work are "
+            f"done again, "
             "in this process. The result is the same; pass a smaller n_jobs if it happens again.",
             RuntimeWarning,
             stacklevel=2,
@@ -232,7 +233,7 @@ class _Store:
             return None
 
     def save(self, unit: Unit, fits: Fits) -> None:
-        arrays = {f"leader-{restart}": state for restart, state in fits.leaders.items()}
+        arrays: dict[str, Any] = {f"leader-{restart}": state for restart, state in fits.leaders.items()}
         with whole_file(self.folder / f"{unit.digest}.npz", "checkpoint") as temporary:
             np.savez(
                 temporary,
