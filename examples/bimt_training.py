@@ -2,13 +2,15 @@
 
     python examples/bimt_training.py
 
-Neurons get places on a line; a connection costs |weight| times its length. The cost is added to the loss, and every so often two
-neurons of a layer trade places when that makes the connections shorter. Trading places moves a neuron together with all
-its weights, so the function stays what it was; the example checks that. Then the same network is trained without the cost,
-and the communities of both are compared.
+Neurons get places on a line; a connection costs |weight| times its length. The cost is added to the loss, and every so
+often two neurons of a layer trade places when that makes the connections shorter. Trading places moves a neuron
+together with all its weights, so the function stays what it was; the example checks that. Then the same network is
+trained without the cost, and the communities of both are compared.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ WIDTHS = (64, 48, 24, 10)
 def make_model() -> torch.nn.Sequential:
     torch.manual_seed(0)
     modules: list[torch.nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(WIDTHS)):
         modules += [torch.nn.ReLU()] * (i > 0) + [torch.nn.Linear(n_in, n_out)]
     return torch.nn.Sequential(*modules)
 
@@ -45,7 +47,7 @@ def connection_cost(model: torch.nn.Sequential, length: float = 2.0, gap: float 
 
 @torch.no_grad()
 def swap_neurons(model: torch.nn.Sequential, layer: int, i: int, j: int) -> None:
-    """Let two neurons of a hidden layer trade places, with everything that goes in and out: the function is unchanged."""
+    """Let two neurons of a hidden layer trade places, with everything that goes in and out: same function."""
     before, after = linears(model)[layer], linears(model)[layer + 1]
     pair, traded = [i, j], [j, i]
     before.weight[pair] = before.weight[traded]
@@ -55,16 +57,21 @@ def swap_neurons(model: torch.nn.Sequential, layer: int, i: int, j: int) -> None
 
 @torch.no_grad()
 def swap_step(model: torch.nn.Sequential, candidates: int = 30) -> int:
-    """Give the strongest neurons of every hidden layer their best trade, if one lowers the cost. Returns the number of trades."""
+    """Give the strongest neurons of every hidden layer their best trade, if one lowers the cost; count the trades."""
     swaps = 0
     for number in range(len(linears(model)) - 1):
         before, after = linears(model)[number], linears(model)[number + 1]
         n = before.out_features
-        for i in (before.weight.abs().sum(1) + after.weight.abs().sum(0)).argsort(descending=True)[:candidates].tolist():
+        for i in (
+            (before.weight.abs().sum(1) + after.weight.abs().sum(0)).argsort(descending=True)[:candidates].tolist()
+        ):
             # cost[k, p]: neuron k at place p, with its neighbours where they are.
             inward = (place(before.in_features)[:, None] - place(n)).abs()
             outward = (place(after.out_features)[:, None] - place(n)).abs()
-            cost = before.weight.abs() @ inward / before.weight.numel() + after.weight.abs().T @ outward / after.weight.numel()
+            cost = (
+                before.weight.abs() @ inward / before.weight.numel()
+                + after.weight.abs().T @ outward / after.weight.numel()
+            )
             change = cost[i] + cost[:, i] - cost[i, i] - cost.diagonal()
             j = int(change.argmin())
             if float(change[j]) < -1e-9:
@@ -109,7 +116,10 @@ def main(epochs: int = 40) -> None:
         B = isg.blockmodel_communities(G, 4, seed=0)
         print(f"{name}: test accuracy {accuracy:.3f}, connection cost {float(connection_cost(model).detach()):.3f}")
         print(f"  n-cut {found.ncut:.2f}, shuffled {found.null_mean:.2f} (p {found.p_value:.2f})")
-        print(f"  geometric and block model agree: ARI {isg.agreement(P, B).ari:.2f}; sizes {np.array([len(c) for c in P]).tolist()}")
+        print(
+            f"  geometric and block model agree: ARI {isg.agreement(P, B).ari:.2f}; "
+            f"sizes {np.array([len(c) for c in P]).tolist()}"
+        )
 
 
 if __name__ == "__main__":

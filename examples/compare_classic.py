@@ -1,10 +1,11 @@
-"""Compare communities by EM, by the block model and by classic community detection, on a trained network and on planted truth.
+"""Compare communities by EM, by the block model and by classic community detection, on a trained network and on planted
+truth.
 
     python examples/compare_classic.py
 
-Trains a small network on the digits that come with scikit-learn (no download), detects communities with seven methods, and
-prints how much they agree and how they score. Then the same methods on a graph whose communities are known, and on one that
-has none: a method that finds communities everywhere says nothing when it finds some in your network.
+Trains a small network on the digits that come with scikit-learn (no download), detects communities with seven methods,
+and prints how much they agree and how they score. Then the same methods on a graph whose communities are known, and on
+one that has none: a method that finds communities everywhere says nothing when it finds some in your network.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main(epochs: int = 30) -> None:
 
     planted, truth = isg.planted_layers(4, snr=3, seed=0)
     bare = {"density": 1.0, "gauge": "none"}
-    options = {name: bare for name in ("em", "leiden", "louvain")} | {
+    options = dict.fromkeys(("em", "leiden", "louvain"), bare) | {
         "spectral": {"n_communities": 4, "gauge": "none"}, "em": {**bare, "n_communities": range(1, 9)},
     }  # fmt: skip
     print("\nFour planted communities (column reference: agreement with the truth):")

@@ -57,7 +57,7 @@ def test_finds_nothing_where_there_is_nothing(kind: str) -> None:
     for seed in range(2):
         G, truth = null_layers(kind, widths=SMALL, seed=seed)
         P = blockmodel_communities(G, seed=0)
-        assert P == truth
+        assert truth == P
         assert P.stats["hidden1"]["mode"] == "none"
         assert max(P.stats["hidden1"]["criterion"].values()) == 0
 
@@ -95,7 +95,9 @@ def test_axis_aligned_weights_survive_the_rotations() -> None:
 # ---------------------------------------------------------------------- symmetries
 
 
-@pytest.mark.parametrize("make", [lambda: planted_hubs(0.5, widths=SMALL, seed=2)[0], lambda: planted_blocks(0.8, widths=SMALL, seed=2)[0]])
+@pytest.mark.parametrize(
+    "make", [lambda: planted_hubs(0.5, widths=SMALL, seed=2)[0], lambda: planted_blocks(0.8, widths=SMALL, seed=2)[0]]
+)
 def test_order_and_sign_do_not_matter(make) -> None:  # type: ignore[no-untyped-def]
     G = make()
     P = blockmodel_communities(G, 4, seed=0)
@@ -198,7 +200,8 @@ def test_soft_labels_agree_with_hard_ones_and_candidates_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"weights": "rank"}, {"criterion": "q"}, {"degree": "none"}, {"keep": 0}, {"n_communities": 101}, {"n_init": 0}]
+    "options",
+    [{"weights": "rank"}, {"criterion": "q"}, {"degree": "none"}, {"keep": 0}, {"n_communities": 101}, {"n_init": 0}],
 )
 def test_bad_options_are_named(options: dict[str, object]) -> None:
     G, _ = planted_layers(2, snr=1, widths=SMALL, seed=4)

@@ -9,7 +9,13 @@ import pytest
 from scipy import integrate, stats
 
 from innersight_graph.detection._blockmodel.degrees import row_degrees, row_locations
-from innersight_graph.detection._blockmodel.expectation import Dense, Product, Shared, saturating_margins, signed_expectation
+from innersight_graph.detection._blockmodel.expectation import (
+    Dense,
+    Product,
+    Shared,
+    saturating_margins,
+    signed_expectation,
+)
 from innersight_graph.detection._blockmodel.gaussian import GaussianBlock
 from innersight_graph.detection._blockmodel.poisson import STRENGTHS, PoissonBlock
 from innersight_graph.detection._blockmodel.profile import (
@@ -70,7 +76,9 @@ def test_signed_null_keeps_the_degrees_it_promises(rows: str, density: float) ->
     E = null.dense()
     assert np.allclose(E.sum(axis=(0, 2)), np.abs(A).sum(axis=1), rtol=0.02, atol=0.05)
     # A row's own share of signs leaves the columns' shares only in expectation.
-    assert np.allclose(E.sum(axis=1), channels.sum(axis=1), rtol=0.02 if rows == "total" else 0.25, atol=0.05 if rows == "total" else 3)
+    assert np.allclose(
+        E.sum(axis=1), channels.sum(axis=1), rtol=0.02 if rows == "total" else 0.25, atol=0.05 if rows == "total" else 3
+    )
 
 
 @pytest.mark.parametrize("rows", ["total", "sign"])
@@ -133,10 +141,13 @@ def test_poisson_evidence_is_the_integral_of_the_likelihood(strength: float) -> 
         a, e = A[inside].ravel(), E[inside].ravel()
 
         def joint(theta: float, a: np.ndarray = a, e: np.ndarray = e) -> float:
-            return float(np.prod(stats.poisson.pmf(a, e * theta)) * stats.gamma.pdf(theta, strength, scale=1 / strength))
+            return float(
+                np.prod(stats.poisson.pmf(a, e * theta)) * stats.gamma.pdf(theta, strength, scale=1 / strength)
+            )
 
         exact = np.log(integrate.quad(joint, 0, 60, limit=400)[0])
-        # Constants that are the same for every labelling are left out of the evidence; the empty channel adds its own null.
+        # Constants that are the same for every labelling are left out of the evidence; the empty channel adds its own
+        # null.
         constant = float((a * np.log(np.maximum(e, 1e-300))).sum())
         empty = strength * np.log(strength) - strength * np.log(strength)
         assert evidence[c, h] + constant + empty == pytest.approx(exact, abs=1e-6)
@@ -159,7 +170,9 @@ def test_gaussian_evidence_is_the_integral_of_the_likelihood() -> None:
 
 @pytest.mark.parametrize(("n", "k"), [(6, 2), (5, 3)])
 def test_label_costs_are_a_distribution_over_labellings(n: int, k: int) -> None:
-    total = sum(np.exp(label_cost(np.bincount(z, minlength=k).astype(float))) for z in itertools.product(range(k), repeat=n))
+    total = sum(
+        np.exp(label_cost(np.bincount(z, minlength=k).astype(float))) for z in itertools.product(range(k), repeat=n)
+    )
     assert total == pytest.approx(1.0)
 
 
@@ -172,9 +185,7 @@ def test_statistics_add_over_groups_and_a_merge_gains_what_it_says() -> None:
     pair, gain = _best_merge(block, table, R)
     after = assess([block], Q, [_merged(R, *pair, axis=1)]).bound
     assert after - assess([block], Q, [R]).bound == pytest.approx(gain, abs=1e-9)
-    others = [
-        assess([block], Q, [_merged(R, i, j, axis=1)]).bound for i, j in itertools.combinations(range(4), 2)
-    ]
+    others = [assess([block], Q, [_merged(R, i, j, axis=1)]).bound for i, j in itertools.combinations(range(4), 2)]
     assert after == pytest.approx(max(others))
 
 
@@ -223,7 +234,9 @@ def test_the_bound_at_hard_labels_is_the_exact_criterion() -> None:
     hard = assess([block], np.eye(2)[z], [np.eye(3)[w]])
     assert assess([block], harden(hard.rows), [harden(hard.features[0])]).bound == hard.bound
     evidence = block.cell_evidence(hard.tables[0]).sum(axis=(1, 2)).max() - np.log(STRENGTHS.size)
-    costs = label_cost(np.bincount(z, minlength=2).astype(float)) + label_cost(np.bincount(w, minlength=3).astype(float))
+    costs = label_cost(np.bincount(z, minlength=2).astype(float)) + label_cost(
+        np.bincount(w, minlength=3).astype(float)
+    )
     assert hard.bound == pytest.approx(evidence + costs)
 
 
@@ -308,7 +321,9 @@ def test_the_null_test_ranks_structure_first_and_nothing_anywhere() -> None:
     assert found.p_value == pytest.approx(0.05)
     assert found.n_significant >= 1
     flat = [
-        null_test(signed_profile([sign_codes(signs(40, 50, seed=s))]), replicates=19, largest=5, rng=np.random.default_rng(s))
+        null_test(
+            signed_profile([sign_codes(signs(40, 50, seed=s))]), replicates=19, largest=5, rng=np.random.default_rng(s)
+        )
         for s in range(12)
     ]
     p_values = np.array([test.p_value for test in flat])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from innersight_graph import Comparison, InputError, agreement, compare, detect
-from innersight_graph.comparison.runs import CONTENDERS, Contender, benchmark, read_results, summarize
-from innersight_graph.comparison.capability import _try, capabilities
 from innersight_graph.comparison.board import leaderboard, leaderboard_page
+from innersight_graph.comparison.capability import _try, capabilities
+from innersight_graph.comparison.runs import CONTENDERS, Contender, benchmark, read_results, summarize
 from innersight_graph.comparison.tasks import TASKS, Task
 from innersight_graph.planted import planted_hubs
 
@@ -86,7 +86,9 @@ def test_nothing_to_compare_is_refused(nothing: object) -> None:
 
 def test_capabilities_are_what_the_methods_do() -> None:
     flagship = _try("blockmodel")
-    assert all(flagship[name] for name in ("signed", "weighted", "directed", "degrees", "estimates", "says none", "soft"))
+    assert all(
+        flagship[name] for name in ("signed", "weighted", "directed", "degrees", "estimates", "says none", "soft")
+    )
     spectral = _try("spectral")
     assert spectral["weighted"]
     assert not spectral["signed"]
@@ -108,7 +110,10 @@ def test_every_method_has_a_row() -> None:
 
 @pytest.fixture
 def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {"tiny/a": Task("tiny/a", tiny, 2, "two groups"), "none/a": Task("none/a", lambda s: tiny(s), None, "nothing")}
+    made = {
+        "tiny/a": Task("tiny/a", tiny, 2, "two groups"),
+        "none/a": Task("none/a", lambda s: tiny(s), None, "nothing"),
+    }
     monkeypatch.setattr("innersight_graph.comparison.runs.TASKS", made)
 
 
@@ -139,7 +144,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small_tasks: None, tmp_path
 def test_scores_are_agreements_with_the_truth(small_tasks: None, tmp_path) -> None:  # type: ignore[no-untyped-def]
     rows = benchmark(tmp_path / "r.csv", tasks=["tiny"], contenders={"degree": Contender("degree")}, seeds=1)
     G, truth = tiny(1000)
-    expected = agreement(truth, detect(G, "degree", n_communities=2, density=1.0) if False else detect(G, "degree", n_communities=2, gauge="none"))
+    expected = agreement(
+        truth,
+        detect(G, "degree", n_communities=2, density=1.0)
+        if False
+        else detect(G, "degree", n_communities=2, gauge="none"),
+    )
     assert rows[0]["ari"] == pytest.approx(expected.ari, abs=1e-6)
     assert rows[0]["found"] == 2
 
@@ -181,7 +191,15 @@ def test_unknown_names_and_foreign_files_are_refused(tmp_path) -> None:  # type:
 
 
 def test_tasks_and_contenders_can_run() -> None:
-    assert {task.family for task in TASKS.values()} >= {"layers", "roles", "hubs", "blocks", "programs", "merged", "null"}
+    assert {task.family for task in TASKS.values()} >= {
+        "layers",
+        "roles",
+        "hubs",
+        "blocks",
+        "programs",
+        "merged",
+        "null",
+    }
     from innersight_graph.detection import methods
 
     assert {contender.method for contender in CONTENDERS.values()} <= set(methods())

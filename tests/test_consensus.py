@@ -67,7 +67,8 @@ def test_neurons_most_partitions_leave_out_stay_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [[], [noisy(0), Partition.from_labels(nx.path_graph(3), {"graph": [0, 0, 1]}, method="x")], [noisy(0), "em"]]
+    "given",
+    [[], [noisy(0), Partition.from_labels(nx.path_graph(3), {"graph": [0, 0, 1]}, method="x")], [noisy(0), "em"]],
 )
 def test_what_cannot_be_combined_is_refused(given: list[object]) -> None:
     with pytest.raises(InputError):

@@ -47,8 +47,11 @@ def test_the_example_and_the_package_mean_the_same_cost(example: ModuleType) -> 
             linear.bias.zero_()
     names = [f"l{i}" for i in range(len(linears) + 1)]
     weights = {
-        (a, b): linear.weight.detach().numpy().T.astype(float) for a, b, linear in zip(names[:-1], names[1:], linears, strict=True)
+        (a, b): linear.weight.detach().numpy().T.astype(float)
+        for a, b, linear in zip(names[:-1], names[1:], linears, strict=True)
     }
     widths = [linears[0].in_features, *(linear.out_features for linear in linears)]
     positions = {name: example.place(width).numpy().astype(float) for name, width in zip(names, widths, strict=True)}
-    assert float(example.connection_cost(model).detach()) == pytest.approx(connection_cost(weights, positions), rel=1e-5)
+    assert float(example.connection_cost(model).detach()) == pytest.approx(
+        connection_cost(weights, positions), rel=1e-5
+    )

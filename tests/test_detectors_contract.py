@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -19,7 +21,17 @@ from innersight_graph.partition import Partition
 from innersight_graph.planted import equivalent_graph, planted_blocks, planted_layers, translate
 
 RNG = np.random.default_rng(0)
-MINE = ("blockmodel", "coactivation", "consensus", "degree", "geometric", "random", "similarity", "specialization", "spectral")
+MINE = (
+    "blockmodel",
+    "coactivation",
+    "consensus",
+    "degree",
+    "geometric",
+    "random",
+    "similarity",
+    "specialization",
+    "spectral",
+)
 WIDTHS = (24, 20, 16, 10)
 
 
@@ -27,9 +39,7 @@ def layered(silent: bool = False) -> LayeredDiGraph:
     rng = np.random.default_rng(1)
     names = ("input", "a", "b", "output")
     layers = [Layer(n, d, w, "linear") for d, (n, w) in enumerate(zip(names, WIDTHS, strict=True))]
-    connections = {
-        (s.name, t.name): rng.standard_normal((s.width, t.width)) for s, t in zip(layers[:-1], layers[1:], strict=True)
-    }
+    connections = {(s.name, t.name): rng.standard_normal((s.width, t.width)) for s, t in itertools.pairwise(layers)}
     marked = {"a": {"silent": np.arange(20) < 4}} if silent else None
     return LayeredDiGraph.from_arrays(layers, connections, node_attributes=marked)
 
@@ -94,7 +104,9 @@ def test_gives_the_number_asked_for_and_refuses_what_cannot_be(method: str) -> N
     G = layered()
     given = options(method, G)
     assert len(detect(G, method, n_communities=3, layers="b", seed=0, **given)) == 3
-    assert [detect(G, method, n_communities={"a": 2, "b": 4}, seed=0, **given).stats[n]["n_communities"] for n in "ab"] == [2, 4]
+    assert [
+        detect(G, method, n_communities={"a": 2, "b": 4}, seed=0, **given).stats[n]["n_communities"] for n in "ab"
+    ] == [2, 4]
     for wrong in (0, -1, 17, 2.5, "three"):
         with pytest.raises(InputError):
             detect(G, method, n_communities=wrong, layers="b", seed=0, **given)
@@ -178,7 +190,9 @@ def test_shuffles_are_counted_and_a_modular_network_stands_out() -> None:
 def test_block_diagonal_network_has_no_cut() -> None:
     block = np.kron(np.eye(2), np.ones((4, 4)))
     layers = [Layer(n, d, 8, "linear") for d, n in enumerate(("input", "h", "output"))]
-    P = spectral_communities(LayeredDiGraph.from_arrays(layers, {("input", "h"): block, ("h", "output"): -block}), 2, seed=0)
+    P = spectral_communities(
+        LayeredDiGraph.from_arrays(layers, {("input", "h"): block, ("h", "output"): -block}), 2, seed=0
+    )
     assert P.stats["h"]["ncut"] == pytest.approx(0, abs=1e-9)
     assert sorted(map(len, P)) == [4, 4]
 

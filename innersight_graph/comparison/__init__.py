@@ -1,10 +1,10 @@
-"""Methods side by side: on one graph (`compare`), in what they can do (`capabilities`), and on planted truth (`benchmark`)."""
+"""Methods side by side: on one graph (`compare`), by what they can do (`capabilities`), on truth (`benchmark`)."""
 
 from __future__ import annotations
 
-from innersight_graph.comparison.runs import CONTENDERS, Contender, benchmark, read_results
-from innersight_graph.comparison.capability import capabilities
 from innersight_graph.comparison.board import leaderboard, leaderboard_page, write_leaderboard
+from innersight_graph.comparison.capability import capabilities
+from innersight_graph.comparison.runs import CONTENDERS, Contender, benchmark, read_results
 from innersight_graph.comparison.table import Comparison, compare
 
 __all__ = [

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from innersight_graph.comparison.runs import CONTENDERS, benchmark, summarize
-from innersight_graph.files import write_text
 from innersight_graph.comparison.tasks import TASKS
+from innersight_graph.files import write_text
 
 __all__ = ["leaderboard", "leaderboard_page", "write_leaderboard"]
 
@@ -20,9 +20,9 @@ _HEADINGS = {
     "estimated": "Number of communities estimated",
 }
 _EXPLAINED = {
-    "known": "Mean adjusted Rand index with the truth (1 perfect, 0 chance). In bold: within 0.03 of the best of the row.",
+    "known": "Mean adjusted Rand index with the truth (1 perfect, 0 chance). Bold: within 0.03 of the column's best.",
     "estimated": "Mean adjusted Rand index, in brackets the mean number of communities found. The truth has four "
-    "(merged: three) in each layer. In bold: within 0.03 of the best of the row.",
+    "(merged: three) in each layer. In bold: within 0.03 of the column's best.",
 }
 
 
@@ -43,7 +43,11 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
     for number, heading in _HEADINGS.items():
         tasks, contenders, cells = _grid(summary, number, null=False)
         if tasks:
-            parts += [f"## {heading}", _EXPLAINED[number], _markdown(["contender", *tasks], _lines(tasks, contenders, cells, number))]
+            parts += [
+                f"## {heading}",
+                _EXPLAINED[number],
+                _markdown(["contender", *tasks], _lines(tasks, contenders, cells, number)),
+            ]
     tasks, contenders, cells = _grid(summary, "estimated", null=True)
     if tasks:
         body = [[c, *(_split(cells.get((t, c))) for t in tasks)] for c in contenders]
@@ -56,8 +60,8 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
     if costs:
         parts += [
             "## Cost and stability",
-            "CPU seconds for one graph, and the adjusted Rand index between two seeds on the same graph, averaged over tasks with "
-            "communities.",
+            "CPU seconds for one graph, and the adjusted Rand index between two seeds on the same graph, averaged over "
+            "tasks with communities.",
             _markdown(["contender", "seconds", "seed to seed"], costs),
         ]
     described = [[name, TASKS[name].about] for name in dict.fromkeys(line["task"] for line in summary) if name in TASKS]
@@ -130,7 +134,9 @@ def _grid(
     return tasks, contenders, {(line["task"], line["contender"]): line for line in lines}
 
 
-def _lines(tasks: list[str], contenders: list[str], cells: Mapping[tuple[str, str], Mapping[str, Any]], number: str) -> list[list[str]]:
+def _lines(
+    tasks: list[str], contenders: list[str], cells: Mapping[tuple[str, str], Mapping[str, Any]], number: str
+) -> list[list[str]]:
     best = {task: max((cells[task, c]["ari"] for c in contenders if (task, c) in cells), default=0.0) for task in tasks}
     return [[c, *(_score(cells.get((task, c)), best[task], number) for task in tasks)] for c in contenders]
 
@@ -151,7 +157,11 @@ def _split(line: Mapping[str, Any] | None) -> str:
 def _costs(summary: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     out = []
     for contender in dict.fromkeys([*CONTENDERS, *(line["contender"] for line in summary)]):
-        lines = [line for line in summary if line["contender"] == contender and not line["task"].startswith(("null/", "scale/"))]
+        lines = [
+            line
+            for line in summary
+            if line["contender"] == contender and not line["task"].startswith(("null/", "scale/"))
+        ]
         if lines:
             stable = [line["stability"] for line in lines if line["stability"] is not None]
             seconds = sum(line["seconds"] for line in lines) / len(lines)
@@ -186,14 +196,14 @@ _PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark; --bar: #4477aa; --ink: #222; --line: #cc6677; }}
 @media (prefers-color-scheme: dark) {{ :root {{ --ink: #ddd; --bar: #77aadd; }} }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 760px; margin: 2rem auto; padding: 0 1rem; color: var(--ink); }}
-h2 {{ font-size: 1.05rem; margin: 1.6rem 0 .3rem; }} small {{ font-weight: normal; opacity: .7; margin-left: .5em; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 760px; margin: 2rem auto; padding: 0 1rem; color: var(--ink);
+}} h2 {{ font-size: 1.05rem; margin: 1.6rem 0 .3rem; }} small {{ font-weight: normal; opacity: .7; margin-left: .5em; }}
 svg {{ width: 100%; height: auto; }} text {{ font-size: 12px; fill: var(--ink); }} .name {{ text-anchor: end; }}
 rect {{ fill: var(--bar); }} line {{ stroke: var(--line); stroke-width: 2; }}
 </style></head><body>
 <h1>Planted benchmark</h1>
-<p>Bars are mean adjusted Rand indices with the planted truth, lines their bootstrap 95 % intervals over graphs. On graphs without
-communities bars are the share of graphs that were cut all the same: short is right.</p>
+<p>Bars are mean adjusted Rand indices with the planted truth, lines their bootstrap 95 % intervals over graphs. On
+graphs without communities bars are the share of graphs that were cut all the same: short is right.</p>
 {body}
 </body></html>
 """

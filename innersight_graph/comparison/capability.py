@@ -30,13 +30,13 @@ def capabilities() -> dict[str, dict[str, bool | str]]:
     Returns
     -------
     mapping from method to dict
-        ``signed``, ``weighted``, ``directed``: tells groups apart that differ in the sign, the size or the direction of their
-        connections alone (ARI of at least 0.8 with the number of groups given where the method takes one);
-        ``degrees``: is not distracted by hubs (ARI of at least 0.8 under log-normal degrees); ``layered``: partitions every
-        hidden layer of a layered graph; ``estimates``: finds more communities where there are more, without being told;
-        ``says none``: returns one community on a graph without any; ``soft``: gives responsibilities; ``needs``: what
-        must be measured on the model first, or an empty string. What a method that needs measurements sees depends on
-        them: its first columns are False.
+        ``signed``, ``weighted``, ``directed``: tells groups apart that differ in the sign, the size or the direction of
+        their connections alone (ARI of at least 0.8 with the number of groups given where the method takes one);
+        ``degrees``: is not distracted by hubs (ARI of at least 0.8 under log-normal degrees); ``layered``: partitions
+        every hidden layer of a layered graph; ``estimates``: finds more communities where there are more, without being
+        told; ``says none``: returns one community on a graph without any; ``soft``: gives responsibilities; ``needs``:
+        what must be measured on the model first, or an empty string. What a method that needs measurements sees depends
+        on them: its first columns are False.
 
     Notes
     -----
@@ -89,7 +89,9 @@ def _finds(method: str, G: Any, truth: Partition, takes_number: bool) -> bool:
     return max(agreement(truth, detect(G, method, seed=0, **options)).ari for options in tries) >= _SEES
 
 
-def _layered(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], labels: Any) -> tuple[LayeredDiGraph, Partition]:
+def _layered(
+    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], labels: Any
+) -> tuple[LayeredDiGraph, Partition]:
     names, kinds = ("input", "hidden", "output"), ("input", "linear", "linear")
     layers = [Layer(name, depth, _WIDTH, kind) for depth, (name, kind) in enumerate(zip(names, kinds, strict=True))]
     G = LayeredDiGraph.from_arrays(layers, {("input", "hidden"): before.T, ("hidden", "output"): after})

@@ -81,7 +81,8 @@ CONTENDERS: Mapping[str, Contender] = MappingProxyType(
 )
 QUICK_TASKS = ("layers/2.5", "layers/4", "roles/0.1", "hubs/1", "blocks/1.2", "null/signs", "null/hubs")
 QUICK_CONTENDERS = (
-    "block model", "EM, as in the paper", "EM, structured", "Leiden, signed", "Leiden, absolute", "spectral (Filan)", "random",
+    "block model", "EM, as in the paper", "EM, structured", "Leiden, signed", "Leiden, absolute", "spectral (Filan)",
+    "random",
 )  # fmt: skip
 
 
@@ -162,7 +163,9 @@ def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     numeric = ("ari", "ami", "stability", "seconds", "megabytes")
     for row in rows:
         if row.keys() != set(FIELDS):
-            raise InputError(f"{str(path)!r} is no file of benchmark results: its columns are {', '.join(map(str, row))}.")
+            raise InputError(
+                f"{str(path)!r} is no file of benchmark results: its columns are {', '.join(map(str, row))}."
+            )
         row |= {key: float(row[key]) if row[key] else None for key in numeric}
         row |= {"seed": int(row["seed"]), "found": int(row["found"]) if row["found"] else None}
     return rows
@@ -263,7 +266,9 @@ def _peak_memory() -> float | None:
 def _numbers(task: Task, contender: Contender) -> Sequence[str]:
     if contender.families and task.family not in contender.families:
         return ()
-    if contender.needs and task.family in ("programs", "merged", "scale") or (contender.needs and task.name == "null/rotated"):
+    if (contender.needs and task.family in ("programs", "merged", "scale")) or (
+        contender.needs and task.name == "null/rotated"
+    ):
         return ()
     known = ["known"] if contender.known and task.number is not None else []
     return [*known, *(["estimated"] if contender.estimated else [])]
@@ -310,8 +315,8 @@ def summarize(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> list[dict[str
     Returns
     -------
     list of dict
-        ``ari`` with its bootstrap interval ``low``, ``high``; ``ami``, ``found``, ``split`` (share of graphs cut into more
-        than one community), ``stability``, ``seconds``, ``graphs``.
+        ``ari`` with its bootstrap interval ``low``, ``high``; ``ami``, ``found``, ``split`` (share of graphs cut into
+        more than one community), ``stability``, ``seconds``, ``graphs``.
     """
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:

@@ -33,8 +33,8 @@ class Comparison:
     ----------
     rows : tuple of dict
         One for each method: ``method``, ``communities``, ``largest`` (share of the neurons in the largest community),
-        ``agreement`` (mean ARI with the other rows), ``reference`` (ARI with the reference, where one was given), one column
-        for each evaluator, ``stability`` (ARI between seeds), ``seconds``.
+        ``agreement`` (mean ARI with the other rows), ``reference`` (ARI with the reference, where one was given), one
+        column for each evaluator, ``stability`` (ARI between seeds), ``seconds``.
     partitions : mapping from name to Partition
     agreements : ndarray (n_methods, n_methods)
         ARI of each pair of rows.
@@ -78,7 +78,9 @@ class Comparison:
         cells = [list(self.columns), *([_cell(row.get(column)) for column in self.columns] for row in self.rows)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(self.columns))]
         return "\n".join(
-            "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+            "  ".join(
+                cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
             for line in cells
         )
 
@@ -111,16 +113,16 @@ def compare(
     ----------
     G : LayeredDiGraph or NetworkX graph
     partitions : mapping or sequence
-        Each entry a `Partition`, sets of nodes, the name of a method (``"em"``), or a function ``f(G, layers=…, seed=…)``. Methods
-        are run here and timed.
+        Each entry a `Partition`, sets of nodes, the name of a method (``"em"``), or a function ``f(G, layers=…,
+        seed=…)``. Methods are run here and timed.
     evaluators : iterable
-        Objects with a method ``evaluate(G, partition, seed=…)``, such as ``Structure(G)`` or ``Ablation(model, data)``, or functions of
-        a partition. None given: the connection structure alone.
+        Objects with a method ``evaluate(G, partition, seed=…)``, such as ``Structure(G)`` or ``Ablation(model, data)``,
+        or functions of a partition. None given: the connection structure alone.
     reference : Partition, optional
         Known or preferred communities, for the column ``reference``.
     repeats : int
-        Further runs with other seeds of every method that is run here, for the column ``stability``; 0 takes what the method
-        itself reports.
+        Further runs with other seeds of every method that is run here, for the column ``stability``; 0 takes what the
+        method itself reports.
     options : mapping from method name to mapping, optional
         Keyword arguments of single methods, e.g. ``{"spectral": {"n_communities": 8}}``.
     layers : str, iterable of str, or None

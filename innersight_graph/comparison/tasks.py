@@ -56,7 +56,7 @@ class Task:
 
 
 def measurements(G: Any, seed: int, n_samples: int = 500) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Outputs and their covariances when a one-hidden-layer graph is run as a ReLU network on Gaussian inputs.
+    """Run a one-hidden-layer graph as a ReLU network on Gaussian inputs: its outputs and their covariances.
 
     Parameters
     ----------
@@ -112,41 +112,44 @@ def _graph_of(model: Any) -> Any:
         return neuron_graph(model, example=torch.zeros(1, first.shape[1], dtype=first.dtype))
 
 
+def _seeded(generator: Callable[..., tuple[Any, Partition]], *args: Any, **options: Any) -> Maker:
+    return lambda seed: generator(*args, seed=seed, **options)
+
+
 def _tasks() -> list[Task]:
     made = [
-        Task(f"layers/{snr:g}", lambda s, snr=snr: planted_layers(4, snr=snr, seed=s), 4, f"signed groups, λ = {snr:g}")  # type: ignore[misc]
+        Task(f"layers/{snr:g}", _seeded(planted_layers, 4, snr=snr), 4, f"signed groups, λ = {snr:g}")
         for snr in (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0)
     ]
     made += [
-        Task(f"roles/{s:g}", lambda seed, s=s: planted_roles(s, seed=seed), 4, f"sign roles, strength {s:g}")  # type: ignore[misc]
-        for s in (0.05, 0.1, 0.2)
+        Task(f"roles/{s:g}", _seeded(planted_roles, s), 4, f"sign roles, strength {s:g}") for s in (0.05, 0.1, 0.2)
     ]
-    made.append(Task("roles/flip 0.05", lambda s: planted_roles(0.05, flip=True, seed=s), 4, "roles whose sign flips by target"))
+    made.append(Task("roles/flip 0.05", _seeded(planted_roles, 0.05, flip=True), 4, "roles whose sign flips by target"))
     made += [
-        Task(f"hubs/{sigma:g}", lambda seed, sigma=sigma: planted_hubs(sigma, seed=seed), 4, f"log-normal hubs, σ = {sigma:g}")  # type: ignore[misc]
+        Task(f"hubs/{sigma:g}", _seeded(planted_hubs, sigma), 4, f"log-normal hubs, σ = {sigma:g}")
         for sigma in (0.5, 1.0, 1.5)
     ]
     made += [
-        Task(f"signs of blocks/{e:g}", lambda s, e=e: planted_blocks(e, keep=0.2, seed=s), 4, f"largest 20 % as signs, noise {e:g}")  # type: ignore[misc]
+        Task(f"signs of blocks/{e:g}", _seeded(planted_blocks, e, keep=0.2), 4, f"largest 20 % as signs, noise {e:g}")
         for e in (0.6, 1.0, 1.2)
     ]
     made += [
-        Task(f"blocks/{e:g}", lambda s, e=e: planted_blocks(e, seed=s), 4, f"dense weights, noise {e:g}")  # type: ignore[misc]
-        for e in (1.0, 1.2, 1.4)
+        Task(f"blocks/{e:g}", _seeded(planted_blocks, e), 4, f"dense weights, noise {e:g}") for e in (1.0, 1.2, 1.4)
     ]
-    made.append(
-        Task("blocks/unequal", lambda s: planted_blocks(1.0, sizes=(96, 80, 48, 16), seed=s), 4, "groups of 96, 80, 48 and 16")
-    )
+    unequal = (96, 80, 48, 16)
+    made.append(Task("blocks/unequal", _seeded(planted_blocks, 1.0, sizes=unequal), 4, f"groups of {unequal}"))
     made += [
         Task(f"programs/{n:g}", _compiled(False, n), 4, f"compiled programs, weight noise {n:g}") for n in (0.0, 0.1)
     ]
-    made += [Task(f"merged/{c:g}", _merged(c), 3, f"three trained nets in one, cross weights {c:g}") for c in (0.0, 0.2, 0.5)]
     made += [
-        Task(f"null/{kind}", lambda s, kind=kind: null_layers(kind, seed=s), None, "nothing to find")  # type: ignore[misc]
+        Task(f"merged/{c:g}", _merged(c), 3, f"three trained nets in one, cross weights {c:g}") for c in (0.0, 0.2, 0.5)
+    ]
+    made += [
+        Task(f"null/{kind}", _seeded(null_layers, kind), None, "nothing to find")
         for kind in ("signs", "hubs", "balance", "gaussian", "heavy", "init")
     ]
     made.append(Task("null/rotated", _compiled(True, 0.0), None, "programs in a rotated basis: no neuron is special"))
-    made.append(Task("scale/11008", lambda s: planted_scale(seed=s), 64, "11,008 neurons, 64 groups", slow=True))
+    made.append(Task("scale/11008", _seeded(planted_scale), 64, "11,008 neurons, 64 groups", slow=True))
     return made
 
 

@@ -83,9 +83,10 @@ def blockmodel_communities(
         Where the bound sees one community, test the strongest spectral direction against copies of the null. If it
         stands out, return 1 + (significant directions) communities, marked ``"weak evidence"``.
     weights : {"auto", "signed", "levels", "scores"}
-        How weights are read. ``"signed"``: their signs (of the share `keep` that is largest after equalising rows and columns,
-        unless all are of one size). ``"levels"``: six levels of size times sign. ``"scores"``: signed normal scores, for dense
-        weights. ``"auto"`` takes signs for weights of one size, scores where more than nine in ten are not zero, else levels.
+        How weights are read. ``"signed"``: their signs (of the share `keep` that is largest after equalising rows and
+        columns, unless all are of one size). ``"levels"``: six levels of size times sign. ``"scores"``: signed normal
+        scores, for dense weights. ``"auto"`` takes signs for weights of one size, scores where more than nine in ten
+        are not zero, else levels.
     keep : float
         Share of the connections kept by ``weights="signed"`` on weights of several sizes.
     levels : int
@@ -94,16 +95,17 @@ def blockmodel_communities(
         Whether a row keeps its number of connections, or that of each sign, under chance. ``"auto"`` keeps the signs'
         where their balance varies continuously from neuron to neuron, for then it is a nuisance and no role.
     criterion : {"bound", "icl"}
-        What chooses the number: the integrated bound, or the exact integrated complete likelihood of the hard labels, which
-        needs stronger structure.
+        What chooses the number: the integrated bound, or the exact integrated complete likelihood of the hard labels,
+        which needs stronger structure.
     max_communities : int
         Largest number considered.
     replicates, alpha
         Null copies and level of the sensitive test.
     rotations : int
-        For an estimated number on dense weights: random rotations of the neurons with which the communities must compare
-        favourably, at level `alpha`. Otherwise the rows are a continuum, no neuron is special, and one community is returned
-        with the mode ``"continuum"``. 0 skips the comparison; fewer than 39 cannot reach the default level.
+        For an estimated number on dense weights: random rotations of the neurons with which the communities must
+        compare favourably, at level `alpha`. Otherwise the rows are a continuum, no neuron is special, and one
+        community is returned with the mode ``"continuum"``. 0 skips the comparison; fewer than 39 cannot reach the
+        default level.
     n_init : int
         K-means starts for every embedding, and restarts of the chosen size.
     seed : int, optional
@@ -112,9 +114,10 @@ def blockmodel_communities(
     Returns
     -------
     Partition
-        With responsibilities. ``stats[layer]`` holds ``mode`` (``"none"``, ``"bound"``, ``"weak evidence"``, ``"continuum"``, ``"given"``),
-        ``gain`` (nats over one community), ``criterion`` (the gain by number), ``stability`` (mean ARI of the best start's labels
-        with other starts' that come within 1 % of its gain), ``p_value`` and ``n_significant`` of the sensitive test, ``rotation_p_values`` (tightness of the rows, gain),
+        With responsibilities. ``stats[layer]`` holds ``mode`` (``"none"``, ``"bound"``, ``"weak evidence"``,
+        ``"continuum"``, ``"given"``), ``gain`` (nats over one community), ``criterion`` (the gain by number),
+        ``stability`` (mean ARI of the best start's labels with other starts' that come within 1 % of its gain),
+        ``p_value`` and ``n_significant`` of the sensitive test, ``rotation_p_values`` (tightness of the rows, gain),
         ``ratios`` (θ by adjacent layer), ``feature_groups``, ``unassigned`` (neurons without connections) and
         ``low_degree`` (fewer than three).
 
@@ -125,10 +128,10 @@ def blockmodel_communities(
 
     Notes
     -----
-    A fit costs about 12 · n_neurons · n_features · n_communities operations an iteration, for at most 60 iterations, three
-    starts and as many sizes as are tried; under a second for 240 neurons with 480 features. Layers beyond 16 million
-    connections are read in blocks of rows at about 10 bytes a connection. The sensitive test costs about 20 ms a copy at 240
-    neurons; its p-value is a rank and cannot fall below 1 / (replicates + 1).
+    A fit costs about 12 · n_neurons · n_features · n_communities operations an iteration, for at most 60 iterations,
+    three starts and as many sizes as are tried; under a second for 240 neurons with 480 features. Layers beyond 16
+    million connections are read in blocks of rows at about 10 bytes a connection. The sensitive test costs about 20 ms
+    a copy at 240 neurons; its p-value is a rank and cannot fall below 1 / (replicates + 1).
 
     Multiplying the weights into or out of any neuron by a positive factor leaves the result unchanged wherever weights
     are not of one size.
@@ -153,7 +156,8 @@ def blockmodel_communities(
     _check(degree, ("auto", "total", "sign"), "degree")
     if not 0 < keep <= 1 or levels < 1 or max_communities < 1 or replicates < 1 or n_init < 1:
         raise InputError(
-            f"keep={keep}, levels={levels}, max_communities={max_communities}, replicates={replicates}, n_init={n_init}: "
+            f"keep={keep}, levels={levels}, max_communities={max_communities}, replicates={replicates} and "
+            f"n_init={n_init} came: "
             "keep must lie in (0, 1] and the others be at least 1."
         )
     graph = as_layered(G)
@@ -174,7 +178,8 @@ def blockmodel_communities(
     joined = _join(graph, fits, reading) if joint else None
     params: dict[str, Any] = {
         "n_communities": n_communities, "joint": joint, "sensitive": sensitive, "weights": weights, "keep": keep,
-        "levels": levels, "degree": degree, "criterion": criterion, "max_communities": max_communities, "replicates": replicates,
+        "levels": levels, "degree": degree, "criterion": criterion, "max_communities": max_communities,
+        "replicates": replicates,
         "alpha": alpha, "rotations": rotations, "n_init": n_init,
     }  # fmt: skip
     return assemble(
@@ -208,7 +213,8 @@ class _Reading:
         graded = graded_profile(dense, n_levels=self.levels)
         if min(np.count_nonzero(W) / W.size for W in dense) > _DENSE:
             return reading, graded
-        # Permuting a sparse matrix would break its degrees: starts and null come from the signs, the sizes enter the fit.
+        # Permuting a sparse matrix would break its degrees: starts and null come from the signs, the sizes enter the
+        # fit.
         signs = signed_profile([sign_codes(W) for W in dense], degree=self.degree)
         return reading, Profile(graded.blocks, signs.pairs, signs.degrees, signs.draw, signs.rows)
 
@@ -276,14 +282,22 @@ class _Fit:
             return
         self.test = null_test(self.profile, replicates=replicates, largest=most, rng=np.random.default_rng(seed))
         if self.test.p_value <= alpha:
-            self._settle(1 + self.test.n_significant)
+            # As many as directions stand out, or more if the bound likes more: it refuses any, but ranks them.
+            curve = self.outcome.curve if self.outcome is not None else {}
+            least = 1 + self.test.n_significant
+            self._settle(max((size for size in curve if size >= least), key=curve.__getitem__, default=least))
             self.mode = "weak evidence"
 
     def compare_with_rotations(self, rotations: int, alpha: float, seed: np.random.SeedSequence) -> None:
         """Give the communities up where rotated neurons would show as many."""
         assert self.outcome is not None
         self.alignment = alignment_test(
-            self._search, self.outcome.size, rotations=rotations, alpha=alpha, rng=np.random.default_rng(seed), seed=seed
+            self._search,
+            self.outcome.size,
+            rotations=rotations,
+            alpha=alpha,
+            rng=np.random.default_rng(seed),
+            seed=seed,
         )
         if self.alignment is not None and not self.alignment.holds(alpha):
             self._settle(1)
@@ -328,7 +342,9 @@ class _Fit:
             "icl": {size: value - self.outcome.baseline for size, value in self.outcome.icl.items()},
             "n_iter": self.state.n_iter,
             "converged": self.state.converged,
-            "stability": float(np.mean([adjusted_rand_score(own, other) for other in self.rivals])) if self.rivals else 1.0,
+            "stability": float(np.mean([adjusted_rand_score(own, other) for other in self.rivals]))
+            if self.rivals
+            else 1.0,
             "row_degrees": list(self.profile.rows),
             "dropped": self._search.dropped,
             "feature_groups": self._feature_groups(),
@@ -367,11 +383,14 @@ def _sides(G: LayeredDiGraph, name: str) -> list[Any]:
     """Weights of every adjacent layer with the layer's own neurons as rows; an undirected graph has its rows alone."""
     undirected = G.graph.get("directed") is False
     before = [] if undirected else [G.matrix(source, name).T for source in G.incoming(name)]
-    return [W.tocsr() if hasattr(W, "tocsr") else W for W in (*before, *(G.matrix(name, target) for target in G.outgoing(name)))]
+    return [
+        W.tocsr() if hasattr(W, "tocsr") else W
+        for W in (*before, *(G.matrix(name, target) for target in G.outgoing(name)))
+    ]
 
 
 def _join(G: LayeredDiGraph, fits: Mapping[str, _Fit], reading: _Reading) -> str:
-    """Refine all fitted layers together; returns what was kept, and changes the fits' states if that is the joint one."""
+    """Refine all fitted layers together, change the fits' states if the joint model holds, and say what was kept."""
     fitted = {name: fit for name, fit in fits.items() if fit.state is not None and fit.outcome is not None}
     pairs = [(s, t) for s in fitted for t in fitted if t in G.outgoing(s) and s != t]
     if not pairs:
@@ -397,7 +416,9 @@ def _join(G: LayeredDiGraph, fits: Mapping[str, _Fit], reading: _Reading) -> str
         return "separate: the joint model lost a community"
     for name, fit in fitted.items():
         assert fit.state is not None
-        fit.state = State(chain.layers[name], fit.state.features, fit.state.tables, fit.state.strengths, fit.state.bound)
+        fit.state = State(
+            chain.layers[name], fit.state.features, fit.state.tables, fit.state.strengths, fit.state.bound
+        )
     return "joint"
 
 

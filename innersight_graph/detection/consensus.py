@@ -45,8 +45,8 @@ def consensus_communities(
     -------
     Partition
         ``stats[layer]`` holds ``confidence`` (for each neuron, the share of partitions that put it together with an
-        average other member of its community), ``agreement`` (mean ARI with the partitions) and ``stability`` (mean ARI among
-        them). A neuron is unassigned where most partitions leave it so.
+        average other member of its community), ``agreement`` (mean ARI with the partitions) and ``stability`` (mean ARI
+        among them). A neuron is unassigned where most partitions leave it so.
 
     Raises
     ------
@@ -55,8 +55,8 @@ def consensus_communities(
 
     Notes
     -----
-    Candidates are the cuts of the average-linkage tree of the co-assignment shares and the partitions themselves; the one
-    with the highest mean ARI is returned, of equals the one with fewest communities. Memory n² floats a layer.
+    Candidates are the cuts of the average-linkage tree of the co-assignment shares and the partitions themselves; the
+    one with the highest mean ARI is returned, of equals the one with fewest communities. Memory n² floats a layer.
 
     References
     ----------
@@ -77,14 +77,19 @@ def consensus_communities(
     else:
         runs = list(partitions)
     if not runs or not all(isinstance(run, Partition) for run in runs):
-        raise InputError("consensus_communities needs at least one Partition, or a graph to partition. Pass a list of partitions.")
+        raise InputError(
+            "consensus_communities needs at least one Partition, or a graph to partition. Pass a list of partitions."
+        )
     if any(run.nodes != runs[0].nodes for run in runs):
-        raise InputError("These partitions are of different graphs: their neurons differ. Detect all of them on one graph.")
+        raise InputError(
+            "These partitions are of different graphs: their neurons differ. Detect all of them on one graph."
+        )
     covered = [name for name in runs[0].nodes if all(name in run.layers for run in runs)]
     wanted = covered if layers is None else [layers] if isinstance(layers, str) else list(layers)
     if not wanted or not set(wanted) <= set(covered):
         raise InputError(
-            f"The partitions have the layers {', '.join(map(repr, covered)) or 'none'} in common, and {wanted!r} was asked for. "
+            f"The partitions have the layers {', '.join(map(repr, covered)) or 'none'} in common, and {wanted!r} "
+            "was asked for. "
             "Choose among the common ones."
         )
     labels, stats, silent = {}, {}, {}
@@ -143,7 +148,9 @@ def _consensus(votes: Ints) -> tuple[Ints, dict[str, Any]]:
     same = candidates[best][:, None] == candidates[best]
     np.fill_diagonal(same, False)
     others = same.sum(axis=1)
-    confidence[assigned] = np.where(others > 0, (together * same).sum(axis=1) / np.maximum(others, 1), np.diag(together))
+    confidence[assigned] = np.where(
+        others > 0, (together * same).sum(axis=1) / np.maximum(others, 1), np.diag(together)
+    )
     pairs = [_ari(a, b) for i, a in enumerate(inner) for b in inner[:i]]
     return labels, {
         "confidence": confidence.tolist(),

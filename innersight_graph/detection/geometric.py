@@ -25,7 +25,9 @@ _ASSIGNMENT_LIMIT = 1500
 def connection_cost(
     weights: Mapping[Pair, Floats], positions: Mapping[str, Floats], *, length: float = 2.0, gap: float = 0.5
 ) -> float:
-    """Return the cost of brain-inspired modular training: mean over each pair of layers of |w| · (length · distance + gap), summed.
+    """Return the cost of brain-inspired modular training.
+
+    The mean of |w| · (length · distance + gap) over each pair of layers, summed over pairs.
 
     Parameters
     ----------
@@ -64,10 +66,11 @@ def geometric_communities(
     layers: str | Iterable[str] | None = None,
     seed: int | None = None,
 ) -> Partition:
-    """Place the neurons of every layer on a line with short strong connections, and cut each line into contiguous groups.
+    """Place every layer's neurons on a line with short strong connections, and cut each line into groups.
 
-    Brain-inspired modular training moves neurons while it trains, by swaps that leave the function as it is. On a network that
-    is already trained only the moving is left: this is that post-hoc half, not the training method. Signs are not used.
+    Brain-inspired modular training moves neurons while it trains, by swaps that leave the function as it is. On a
+    network that is already trained only the moving is left: this is that post-hoc half, not the training method. Signs
+    are not used.
 
     Parameters
     ----------
@@ -96,10 +99,10 @@ def geometric_communities(
 
     Notes
     -----
-    With its neighbours fixed, the best order of a layer is a linear assignment problem, which is solved exactly in place of
-    single swaps (layers of up to 1,500 neurons; wider ones keep their spectral order). Layers take turns, starting from the
-    network's second eigenvector, until the cost stays. Cuts minimise the variance of position within groups, weighted by the
-    neurons' summed |w|.
+    With its neighbours fixed, the best order of a layer is a linear assignment problem, which is solved exactly in
+    place of single swaps (layers of up to 1,500 neurons; wider ones keep their spectral order). Layers take turns,
+    starting from the network's second eigenvector, until the cost stays. Cuts minimise the variance of position within
+    groups, weighted by the neurons' summed |w|.
 
     References
     ----------
@@ -112,7 +115,9 @@ def geometric_communities(
     [[0, 1, 2, 3], [4, 5, 6, 7]]
     """
     if gauge not in ("balanced", "none") or sweeps < 0:
-        raise InputError(f"gauge={gauge!r} with sweeps={sweeps} came; 'balanced' or 'none' and at least 0 were expected.")
+        raise InputError(
+            f"gauge={gauge!r} with sweeps={sweeps} came; 'balanced' or 'none' and at least 0 were expected."
+        )
     graph = as_layered(G)
     entropy = resolve_seed(seed)
     wanted = resolve_layers(graph, layers)
@@ -141,7 +146,9 @@ def _line(rank: npt.NDArray[np.intp]) -> Floats:
     return (np.asarray(rank) + 0.5) / max(rank.size, 1)
 
 
-def _spectral_order(weights: Mapping[Pair, Floats], sizes: Mapping[str, int], seed: np.random.SeedSequence) -> dict[str, Floats]:
+def _spectral_order(
+    weights: Mapping[Pair, Floats], sizes: Mapping[str, int], seed: np.random.SeedSequence
+) -> dict[str, Floats]:
     """Order of each layer along the network's second eigenvector, which does not depend on the order given."""
     ends = np.cumsum([0, *sizes.values()])
     place = {name: slice(a, b) for name, a, b in zip(sizes, ends[:-1], ends[1:], strict=True)}

@@ -32,8 +32,8 @@ def similarity_communities(
 ) -> Partition:
     """Maximise Newman–Girvan modularity of each layer's similarity matrix; the number of communities comes out of it.
 
-    Partitions by upstream similarities (covariance, Jacobian to the input) and by downstream ones (Jacobian of the output,
-    Hessian) hardly agree on the same network: make and report both.
+    Partitions by upstream similarities (covariance, Jacobian to the input) and by downstream ones (Jacobian of the
+    output, Hessian) hardly agree on the same network: make and report both.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def similarity_communities(
     Returns
     -------
     Partition
-        ``stats[layer]`` holds ``modularity`` and ``effective_communities`` (exp of the entropy of sizes). Neurons without
-        similarity to any other are unassigned.
+        ``stats[layer]`` holds ``modularity`` and ``effective_communities`` (exp of the entropy of sizes). Neurons
+        without similarity to any other are unassigned.
 
     Raises
     ------
@@ -65,7 +65,8 @@ def similarity_communities(
 
     References
     ----------
-    Lange, Rolnick and Kording, Clustering units in neural networks: upstream vs downstream information, 2022, arXiv:2203.11815.
+    Lange, Rolnick and Kording, Clustering units in neural networks: upstream vs downstream information, 2022,
+    arXiv:2203.11815.
 
     Examples
     --------
@@ -94,7 +95,7 @@ def similarity_communities(
 
 
 def affinity(similarity: npt.ArrayLike, normalize: bool = True) -> Floats:
-    """Return |S| with zero diagonal, symmetrised; with `normalize` over √(S_ii S_jj), zero where a diagonal entry is zero."""
+    """Return |S| with zero diagonal, symmetrised; with `normalize` over √(S_ii S_jj), 0 where that is 0."""
     S = np.asarray(similarity, dtype=float)
     S = (S + S.T) / 2
     if normalize:
@@ -102,7 +103,8 @@ def affinity(similarity: npt.ArrayLike, normalize: bool = True) -> Floats:
         S = np.divide(S, np.outer(root, root), out=np.zeros_like(S), where=np.outer(root, root) > 0)
     S = np.abs(S)
     np.fill_diagonal(S, 0.0)
-    return S
+    result: Floats = S
+    return result
 
 
 def modularity(S: Floats, labels: Ints) -> float:
@@ -122,7 +124,7 @@ def _summary(S: Floats, labels: Ints) -> dict[str, Any]:
 
 
 def _bisect(S: Floats, most: int | None) -> Ints:
-    """Split communities by the sign of the leading eigenvector of their modularity matrix as long as modularity rises."""
+    """Split communities by the sign of the leading eigenvector of their modularity matrix while modularity rises."""
     degree = S.sum(axis=1)
     B = S - np.outer(degree, degree) / S.sum()
     labels = np.zeros(S.shape[0], dtype=np.intp)
@@ -191,4 +193,4 @@ def _draw(gains: Floats, draw: float) -> int:
         p /= p.sum()
         choice = -(p * np.log(np.maximum(p, 1e-300))).sum()
         low, high = (middle, high) if choice > _CHOICE_ENTROPY else (low, middle)
-    return int(min(np.searchsorted(np.cumsum(p), draw), gains.size - 1))
+    return min(int(np.searchsorted(np.cumsum(p), draw)), gains.size - 1)

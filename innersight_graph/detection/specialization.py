@@ -1,4 +1,4 @@
-"""`specialization_communities`: spectral clustering of squared correlations, and the tests of importance and coherence."""
+"""`specialization_communities`: spectral clustering of squared correlations; tests of importance and coherence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from innersight_graph.partition import Partition
 
 __all__ = ["SpecializationTest", "rank_p_value", "specialization_communities", "specialization_test"]
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
 _SCOPES = ("layer", "graph")
 
 
@@ -41,8 +41,9 @@ def specialization_communities(
     n_communities : int or mapping from layer to int, optional
         Communities of each layer, four by default; with ``scope="graph"`` clusters of the whole network.
     features : mapping from layer to array (n_neurons, n_samples), optional
-        From ``activations(model, data, G)``. Published on outputs before the activation function; pass those for fidelity.
-        Without it, absolute weights of each layer and its two neighbours are clustered and the layer's own labels kept.
+        From ``activations(model, data, G)``. Published on outputs before the activation function; pass those for
+        fidelity. Without it, absolute weights of each layer and its two neighbours are clustered and the layer's own
+        labels kept.
     scope : {"layer", "graph"}
         ``"layer"`` clusters each layer (local specialization), ``"graph"`` all partitioned layers in one matrix.
     n_init : int
@@ -91,7 +92,9 @@ def specialization_communities(
             labels[name] = spectral_labels(affinity, k, seed_sequence(entropy, name), n_init=n_init)
     else:
         if isinstance(n_communities, Mapping):
-            raise InputError("scope='graph' clusters the whole network: pass one number of communities, not one for each layer.")
+            raise InputError(
+                "scope='graph' clusters the whole network: pass one number of communities, not one for each layer."
+            )
         stacked = np.vstack([measured(features, graph, name, "features")[indices] for name, indices in live.items()])
         k = number_of(n_communities, "graph", stacked.shape[0])
         found = spectral_labels(squared_spearman(stacked), k, seed_sequence(entropy, "graph"), n_init=n_init)
@@ -150,7 +153,7 @@ def rank_p_value(observed: float, null: npt.ArrayLike, *, larger: bool = True) -
 
 
 class SpecializationTest(NamedTuple):
-    """Importance and coherence of each community: rank p-values, effect sizes, and Fisher's combination of the p-values."""
+    """Importance and coherence of each community: rank p-values, effect sizes, and the p-values combined."""
 
     importance_p: Floats
     importance_effect: Floats
@@ -161,7 +164,7 @@ class SpecializationTest(NamedTuple):
 
 
 def specialization_test(drops: npt.ArrayLike, null_drops: npt.ArrayLike) -> SpecializationTest:
-    """Test whether closing a community costs more, and more unevenly over classes, than closing random groups of its size.
+    """Test whether closing a community costs more, and more unevenly, than closing random groups of its size.
 
     Parameters
     ----------
@@ -195,7 +198,8 @@ def specialization_test(drops: npt.ArrayLike, null_drops: npt.ArrayLike) -> Spec
     true, null = np.asarray(drops, dtype=float), np.asarray(null_drops, dtype=float)
     if true.ndim != 2 or null.ndim != 3 or (null.shape[0], null.shape[2]) != true.shape or null.shape[1] < 1:
         raise InputError(
-            f"drops has shape {true.shape} and null_drops {null.shape}; (n_communities, n_classes) and (n_communities, n_null, n_classes) "
+            f"drops has shape {true.shape} and null_drops {null.shape}; (n_communities, n_classes) and "
+            "(n_communities, n_null, n_classes) "
             "were expected."
         )
     importance, importance_null = true.mean(axis=1), null.mean(axis=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,8 @@ def merged_networks(
 
     if inputs not in ("own", "shared") or not 1 <= n_networks <= 5 or cross < 0 or not widths:
         raise InputError(
-            f"inputs={inputs!r}, n_networks={n_networks}, cross={cross}, widths={tuple(widths)} came; 'own' or 'shared', 1 to 5 networks, "
-            "a non-negative number and at least one width were expected."
+            f"inputs={inputs!r}, n_networks={n_networks}, cross={cross}, widths={tuple(widths)} came; 'own' or "
+            "'shared', 1 to 5 networks, a non-negative number and at least one width were expected."
         )
     rng = np.random.default_rng(seed)
     digits = load_digits(seed=0)
@@ -113,7 +114,8 @@ def two_digits_network(
     Parameters
     ----------
     task : {"heads", "parity"}
-        Name both digits by two separate heads, or say whether both are even or both odd, which needs both sides at once.
+        Name both digits by two separate heads, or say whether both are even or both odd, which needs both sides at
+        once.
     width : int
         Hidden neurons.
     l1 : float
@@ -128,9 +130,10 @@ def two_digits_network(
     model : torch.nn.Sequential
         ``fc1, relu1, out``; 128 pixels in, 20 or 2 outputs.
     truth : Partition
-        **Functional**: left, right, or shared. A neuron's output is replaced by its output when one side shows other digits;
-        it belongs to the side whose replacement raises the loss more, and is shared where the ratio lies within [1/3, 3].
-        ``params`` holds the test ``accuracy``. Structure need not follow function: no method is promised to find this.
+        **Functional**: left, right, or shared. A neuron's output is replaced by its output when one side shows other
+        digits; it belongs to the side whose replacement raises the loss more, and is shared where the ratio lies within
+        [1/3, 3]. ``params`` holds the test ``accuracy``. Structure need not follow function: no method is promised to
+        find this.
 
     Raises
     ------
@@ -142,14 +145,18 @@ def two_digits_network(
     from innersight_graph.data import load_digits
 
     if task not in ("heads", "parity") or width < 1:
-        raise InputError(f"task={task!r} with width={width} came; 'heads' or 'parity' and at least one neuron were expected.")
+        raise InputError(
+            f"task={task!r} with width={width} came; 'heads' or 'parity' and at least one neuron were expected."
+        )
     rng = np.random.default_rng(seed)
     digits = load_digits(seed=0)
     x, pair = _pairs(digits.train, rng, 4)
     test_x, test_pair = _pairs(digits.test, rng, 2)
     heads = 2 if task == "heads" else 1
     y, test_y = (pair, test_pair) if task == "heads" else (_parity(pair), _parity(test_pair))
-    layers = train_mlp(x, y, (x.shape[1], width, 20 if task == "heads" else 2), epochs=epochs, rng=rng, heads=heads, l1=l1)
+    layers = train_mlp(
+        x, y, (x.shape[1], width, 20 if task == "heads" else 2), epochs=epochs, rng=rng, heads=heads, l1=l1
+    )
     right = [part.argmax(1) == test_y[:, i] for i, part in enumerate(np.split(forward(layers, test_x), heads, axis=1))]
     effects = _side_effects(layers, test_x, test_y, heads, rng)
     left, other = np.maximum(effects, 1e-9)
@@ -194,7 +201,7 @@ def train_mlp(
     x = torch.as_tensor(inputs, dtype=torch.float32)
     y = torch.as_tensor(np.atleast_2d(targets.T).T, dtype=torch.int64)
     parameters = []
-    for i, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
         bound = 1 / np.sqrt(n_in)
         weight, bias = rng.uniform(-bound, bound, (n_out, n_in)), rng.uniform(-bound, bound, n_out)
         for initial in (weight if start is None else start(i, weight), bias):
@@ -207,8 +214,8 @@ def train_mlp(
                 for i in range(0, len(parameters), 2):
                     h = torch.nn.functional.linear(torch.relu(h) if i else h, parameters[i], parameters[i + 1])
                 parts = zip(h.chunk(heads, dim=1), y[torch.as_tensor(batch)].T, strict=True)
-                loss = sum(torch.nn.functional.cross_entropy(part, target) for part, target in parts)
-                loss = loss + l1 * sum(p.abs().sum() for p in parameters[::2])
+                losses = [torch.nn.functional.cross_entropy(part, target) for part, target in parts]
+                loss = torch.stack([*losses, *(l1 * p.abs().sum() for p in parameters[::2])]).sum()
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -217,7 +224,7 @@ def train_mlp(
 
 
 def forward(layers: Layers, inputs: Floats) -> Floats:
-    """Outputs of a ReLU network, in double precision."""
+    """Return the outputs of a ReLU network, in double precision."""
     h = np.asarray(inputs, dtype=float)
     for i, (W, b) in enumerate(layers):
         h = (np.maximum(h, 0.0) if i else h) @ W.T + b
@@ -269,7 +276,8 @@ def _pairs(split: Any, rng: np.random.Generator, times: int) -> tuple[Floats, np
 
 
 def _parity(pair: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return (pair.sum(axis=1) % 2)[:, None]
+    result: npt.NDArray[np.int64] = (pair.sum(axis=1) % 2)[:, None]
+    return result
 
 
 def _side_effects(layers: Layers, x: Floats, y: npt.NDArray[np.int64], heads: int, rng: np.random.Generator) -> Floats:

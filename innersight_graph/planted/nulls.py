@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -28,9 +29,9 @@ def null_layers(
     ----------
     kind : {"signs", "hubs", "balance", "gaussian", "heavy", "init"}
         ``"signs"`` independent signs, density 0.1 each; ``"hubs"`` log-normal propensities, σ = 1, clipped at 0.95;
-        ``"balance"`` weaker hubs and a continuously varying share of positive connections; ``"gaussian"`` and ``"heavy"``
-        (Student t, 3 degrees of freedom) dense weights with log-normal scales of rows and columns; ``"init"`` the uniform
-        initialisation of a linear layer.
+        ``"balance"`` weaker hubs and a continuously varying share of positive connections; ``"gaussian"`` and
+        ``"heavy"`` (Student t, 3 degrees of freedom) dense weights with log-normal scales of rows and columns;
+        ``"init"`` the uniform initialisation of a linear layer.
     widths
         Neurons in each layer, input and output included.
     seed
@@ -56,7 +57,7 @@ def null_layers(
     if kind not in KINDS:
         raise InputError(f"There is no null named {kind!r}. Choose one of {', '.join(map(repr, KINDS))}.")
     rng = np.random.default_rng(seed)
-    matrices = [KINDS[kind](n, m, rng) for n, m in zip(widths[:-1], widths[1:], strict=True)]
+    matrices = [KINDS[kind](n, m, rng) for n, m in itertools.pairwise(widths)]
     G = layered_graph(matrices, "null_layers", {"kind": kind}, seed)
     labels = {name: np.zeros(G.layer(name).width, dtype=np.intp) for name in G.hidden_layers}
     return G, Partition.from_labels(G, labels, method="null_layers", params={"kind": kind}, seed=seed)
@@ -111,7 +112,7 @@ def _signs(n: int, m: int, rng: np.random.Generator) -> Floats:
 
 def _hubs(n: int, m: int, rng: np.random.Generator, *, sigma: float = 1.0) -> Floats:
     p = _hub_probability(n, m, sigma, rng)
-    return (rng.random((n, m)) < p) * rng.choice([-1.0, 1.0], size=(n, m))
+    return np.where(rng.random((n, m)) < p, rng.choice([-1.0, 1.0], size=(n, m)), 0.0)
 
 
 def _balance(n: int, m: int, rng: np.random.Generator) -> Floats:
@@ -119,7 +120,7 @@ def _balance(n: int, m: int, rng: np.random.Generator) -> Floats:
     p = _hub_probability(n, m, 0.5, rng)
     logit = rng.logistic(scale=0.3, size=n)[:, None] + rng.logistic(scale=0.3, size=m)[None, :]
     sign = np.where(rng.random((n, m)) < 1 / (1 + np.exp(-logit)), 1.0, -1.0)
-    return (rng.random((n, m)) < p) * sign
+    return np.where(rng.random((n, m)) < p, sign, 0.0)
 
 
 def _hub_probability(n: int, m: int, sigma: float, rng: np.random.Generator) -> Floats:
@@ -130,7 +131,8 @@ def _hub_probability(n: int, m: int, sigma: float, rng: np.random.Generator) -> 
 
 def _scaled(X: Floats, rng: np.random.Generator) -> Floats:
     rows, columns = np.exp(0.5 * rng.standard_normal(X.shape[0])), np.exp(0.5 * rng.standard_normal(X.shape[1]))
-    return X * rows[:, None] * columns
+    result: Floats = X * rows[:, None] * columns
+    return result
 
 
 def _gaussian(n: int, m: int, rng: np.random.Generator) -> Floats:
@@ -142,7 +144,8 @@ def _heavy(n: int, m: int, rng: np.random.Generator) -> Floats:
 
 
 def _init(n: int, m: int, rng: np.random.Generator) -> Floats:
-    return rng.uniform(-1, 1, (n, m)) / np.sqrt(n)
+    result: Floats = rng.uniform(-1, 1, (n, m)) / np.sqrt(n)
+    return result
 
 
 KINDS = MappingProxyType(

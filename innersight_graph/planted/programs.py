@@ -59,12 +59,14 @@ def _majority() -> Program:
 
 
 def _modular() -> Program:
-    # s mod 7 = s − 7 [s ≥ 7] − 7 [s ≥ 14], and [s ≥ j] = relu(s − j + 1) − relu(s − j); a lookup table squares it modulo 7.
+    # s mod 7 = s − 7 [s ≥ 7] − 7 [s ≥ 14], and [s ≥ j] = relu(s − j + 1) − relu(s − j); a lookup table squares it
+    # modulo 7.
     table = np.array([(u * u) % 7 for u in range(7)], dtype=float)
     bends = np.diff(table, prepend=0.0)[1:] - np.diff(table, prepend=0.0)[:-1]
     second = _steps([1], list(range(6)))
     return Program(
-        "squared sum modulo 7", 6, _steps([4, 2, 1, 4, 2, 1], [0, 6, 7, 13, 14]), np.array([[1, -7, 7, -7, 7.0]]), second,
+        "squared sum modulo 7", 6, _steps([4, 2, 1, 4, 2, 1], [0, 6, 7, 13, 14]),
+        np.array([[1, -7, 7, -7, 7.0]]), second,
         bends[None, :],
         lambda x: ((x @ [4, 2, 1, 4, 2, 1]) % 7) ** 2 % 7,
     )  # fmt: skip
@@ -90,8 +92,8 @@ def compiled_programs(
 ) -> tuple[torch.nn.Sequential, Partition]:
     """Compile four programs into one network: parity of 4 bits, majority of 5, a lookup modulo 7, and a comparator.
 
-    Each program writes its values into its own `stream` linear neurons by a random full-rank code, and reads them by the
-    code's inverse into ReLU neurons, each of which exists in `copies` copies of random gain. Neurons are permuted.
+    Each program writes its values into its own `stream` linear neurons by a random full-rank code, and reads them by
+    the code's inverse into ReLU neurons, each of which exists in `copies` copies of random gain. Neurons are permuted.
 
     Parameters
     ----------
@@ -110,8 +112,8 @@ def compiled_programs(
     model : torch.nn.Sequential
         ``stream1, read1 (ReLU), stream2, read2 (ReLU), out``: 21 bits in, four answers out, double precision.
     truth : Partition
-        The program of each neuron of the four hidden layers; with `rotate`, one community in each stream and no statement on the
-        ReLU layers.
+        The program of each neuron of the four hidden layers; with `rotate`, one community in each stream and no
+        statement on the ReLU layers.
 
     Raises
     ------
@@ -188,7 +190,7 @@ def _compile(program: Program, stream: int, copies: int, rng: np.random.Generato
 
 
 def _copied(A: Floats, b: Floats, B: Floats, copies: int, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """Copies of every ReLU neuron with random gains, its outputs shared among them at random."""
+    """Copy every ReLU neuron with random gains, its outputs shared among the copies at random."""
     gain = rng.uniform(0.5, 2.0, (A.shape[0], copies))
     share = rng.dirichlet(np.full(copies, 4.0), A.shape[0])
     rows = np.repeat(A, copies, axis=0) * gain.reshape(-1, 1)
@@ -202,7 +204,9 @@ def _block_diagonal(parts: list[Floats]) -> Floats:
     return full
 
 
-def known_neurons(model: Any, labels: dict[str, Any], method: str, params: dict[str, Any], seed: int | None) -> Partition:
+def known_neurons(
+    model: Any, labels: dict[str, Any], method: str, params: dict[str, Any], seed: int | None
+) -> Partition:
     """Return labels as a partition of the graph that `neuron_graph` makes of the model."""
     import warnings
 

@@ -29,7 +29,8 @@ def equivalent_graph(
     permute : bool
         Shuffle the neurons of every hidden layer.
     rescale : float
-        Factors are powers of two, log-uniform between 1/rescale and rescale, so that they are exact; 1 rescales nothing.
+        Factors are powers of two, log-uniform between 1/rescale and rescale, so that they are exact; 1 rescales
+        nothing.
     seed : int, optional
         Seed of both.
 
@@ -59,7 +60,7 @@ def equivalent_graph(
         exponents = rng.integers(-top, top + 1, layer.width) if hidden else np.zeros(layer.width)
         factor[layer.name] = (2.0**exponents).astype(np.float32)
     connections = {}
-    for (s, t) in graph.connections:
+    for s, t in graph.connections:
         W = graph.matrix(s, t)
         full = np.array(W.toarray() if hasattr(W, "toarray") else W, dtype=np.float32)
         scaled = full / factor[s][:, None] * factor[t]

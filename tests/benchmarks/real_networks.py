@@ -2,9 +2,9 @@
 
     python tests/benchmarks/real_networks.py real.csv --seeds 4
 
-Every line of the file is one network, method and layer: how much more class-specific closing a community is than closing a
-random group of its size (1 = no more), by setting outputs to zero and to their mean, and the communities found.
-Nothing is selected on the images used for scoring.
+Every line of the file is one network, method and layer: how much more class-specific closing a community is than
+closing a random group of its size (1 = no more), by setting outputs to zero and to their mean, and the communities
+found. Nothing is selected on the images used for scoring.
 """
 
 from __future__ import annotations
@@ -86,7 +86,11 @@ def methods(G: Any, model: Any, train: Any, seed: int) -> dict[str, Callable[[],
 def score(G: Any, P: Any, model: Any, test: Any, seed: int) -> dict[str, tuple[int, float, float]]:
     found = isg.Ablation(model, (test.inputs, test.targets)).evaluate(G, P, nulls=60, seed=seed)
     ratio, p = found.details["specificity_ratio"], found.p_values["partition"]
-    return {layer: (P.stats[layer]["n_communities"], float(ratio[layer]), float(p[layer])) for layer in P.layers if layer in ratio}
+    return {
+        layer: (P.stats[layer]["n_communities"], float(ratio[layer]), float(p[layer]))
+        for layer in P.layers
+        if layer in ratio
+    }
 
 
 def main() -> None:
@@ -118,7 +122,8 @@ def main() -> None:
                         for layer, (count, ratio, p) in score(G, P, model, test, seed).items():
                             writer.writerow(
                                 {
-                                    "network": network, "seed": seed, "accuracy": round(accuracy, 4), "method": name, "layer": layer,
+                                    "network": network, "seed": seed, "accuracy": round(accuracy, 4),
+                                    "method": name, "layer": layer,
                                     "communities": count, "ratio": round(ratio, 3), "p_partition": round(p, 4),
                                     "stability": P.stats[layer].get("stability"),
                                 }

@@ -1,9 +1,10 @@
-"""The sign pattern of clusterability: z of the normalised cut against shuffles, on digits networks trained in four ways.
+"""The sign pattern of clusterability: z of the normalised cut against shuffles, on digits networks trained in four
+ways.
 
     python tests/benchmarks/sign_pattern.py --seeds 3
 
-Expected after Filan et al. (arXiv:2103.03386): clusterable initialisation, far below two tasks in two halves, below plain
-training, below L1.
+Expected after Filan et al. (arXiv:2103.03386): clusterable initialisation, far below two tasks in two halves, below
+plain training, below L1.
 """
 
 from __future__ import annotations
@@ -60,7 +61,11 @@ def main() -> None:
             G = isg.neuron_graph(model, example=torch.zeros(1, model[0].in_features))
             found.append(isg.clusterability(G, CLUSTERS, nulls=chosen.nulls, n_init=5, seed=seed))
         cuts, nulls, z = (np.mean([getattr(f, key) for f in found]) for key in ("ncut", "null_mean", "z"))
-        print(f"{name:28s} n-cut {cuts:6.3f}  shuffled {nulls:6.3f}  z {z:7.2f}  p {np.mean([f.p_value for f in found]):.3f}", flush=True)
+        print(
+            f"{name:28s} n-cut {cuts:6.3f}  shuffled {nulls:6.3f}  z {z:7.2f}  "
+            f"p {np.mean([f.p_value for f in found]):.3f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

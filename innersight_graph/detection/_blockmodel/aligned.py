@@ -1,9 +1,9 @@
-"""Are the communities the neurons' own, or would any rotation of them show as many?
+"""Whether the communities are the neurons' own, or any rotation of them would show as many.
 
-Dense weights of low rank carry strong structure in whatever basis they are written. A network whose layer was turned by a
-random rotation computes the same function, and no neuron of that layer belongs to anything any more; still a block model cuts its
-continuum of rows into groups. So the layer is compared with random rotations of itself, once by how tightly its rows
-cluster and, if that does not tell, by what the communities gain.
+Dense weights of low rank carry strong structure in whatever basis they are written. A network whose layer was turned by
+a random rotation computes the same function, and no neuron of that layer belongs to anything any more; still a block
+model cuts its continuum of rows into groups. So the layer is compared with random rotations of itself, once by how
+tightly its rows cluster and, if that does not tell, by what the communities gain.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def alignment_test(
 
     Notes
     -----
-    A copy costs one eigendecomposition and a k-means; the second test, made only where the first is not decisive, one fit.
+    A copy costs one eigendecomposition and a k-means; the second test, made only where the first is not decisive, one
+    fit.
     """
     turn = search.profile.turn
     if turn is None or rotations < 1 or size < 2:

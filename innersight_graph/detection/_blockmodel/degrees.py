@@ -13,8 +13,8 @@ def row_degrees(positive: Floats, negative: Floats) -> str:
     """Return ``"sign"`` when the rows' balance of signs varies continuously, else ``"total"``.
 
     A balance that comes in a few values defines communities (sign roles) and must stay in the data; one that varies
-    continuously is a nuisance, which would be cut into communities if it stayed. The Bayesian information criterion decides
-    between a binomial, a mixture of two binomials (both ``"total"``) and a beta-binomial (``"sign"``).
+    continuously is a nuisance, which would be cut into communities if it stayed. The Bayesian information criterion
+    decides between a binomial, a mixture of two binomials (both ``"total"``) and a beta-binomial (``"sign"``).
 
     Parameters
     ----------

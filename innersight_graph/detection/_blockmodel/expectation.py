@@ -47,11 +47,13 @@ class Product(Expectation):
 
     def rows(self, B: Floats) -> Floats:
         """See `Expectation.rows`; costs n_features · n_groups."""
-        return self.row_factors.T @ np.einsum("sf,sfc->sc", self.column_factors, B)
+        result: Floats = self.row_factors.T @ np.einsum("sf,sfc->sc", self.column_factors, B)
+        return result
 
     def columns(self, D: Floats) -> Floats:
         """See `Expectation.columns`."""
-        return self.column_factors.T @ np.einsum("sk,skh->sh", self.row_factors, D)
+        result: Floats = self.column_factors.T @ np.einsum("sk,skh->sh", self.row_factors, D)
+        return result
 
     def tables(self, Q: Floats, R: Floats) -> Floats:
         """See `Expectation.tables`."""
@@ -77,15 +79,18 @@ class Shared(Expectation):
 
     def rows(self, B: Floats) -> Floats:
         """See `Expectation.rows`; one matrix product for all channels."""
-        return self.probability @ np.einsum("sf,sfc->fc", self.share, B)
+        result: Floats = self.probability @ np.einsum("sf,sfc->fc", self.share, B)
+        return result
 
     def columns(self, D: Floats) -> Floats:
         """See `Expectation.columns`."""
-        return np.einsum("sf,sfh->fh", self.share, np.matmul(self.probability.T, D))
+        result: Floats = np.einsum("sf,sfh->fh", self.share, np.matmul(self.probability.T, D))
+        return result
 
     def tables(self, Q: Floats, R: Floats) -> Floats:
         """See `Expectation.tables`."""
-        return np.matmul((Q.T @ self.probability)[None] * self.share[:, None, :], R)
+        result: Floats = np.matmul((Q.T @ self.probability)[None] * self.share[:, None, :], R)
+        return result
 
     def dense(self) -> Floats:
         """See `Expectation.dense`."""
@@ -115,7 +120,8 @@ class Dense(Expectation):
 
     def tables(self, Q: Floats, R: Floats) -> Floats:
         """See `Expectation.tables`."""
-        return np.matmul(np.matmul(Q.T, self.full), R)
+        result: Floats = np.matmul(np.matmul(Q.T, self.full), R)
+        return result
 
     def dense(self) -> Floats:
         """See `Expectation.dense`."""
@@ -161,7 +167,9 @@ def saturating_margins(
         error = float(np.max(np.abs(reached - row_degrees) / np.maximum(row_degrees, 1.0), initial=0.0))
         x = np.minimum(x * (row_degrees / np.maximum(reached, 1e-12)) ** 1.2, 1e4)
         reached = -np.expm1(-np.outer(x, y)).sum(axis=0)
-        error = max(error, float(np.max(np.abs(reached - column_degrees) / np.maximum(column_degrees, 1.0), initial=0.0)))
+        error = max(
+            error, float(np.max(np.abs(reached - column_degrees) / np.maximum(column_degrees, 1.0), initial=0.0))
+        )
         y = np.minimum(y * (column_degrees / np.maximum(reached, 1e-12)) ** 1.2, 1e4)
         if error < tol:
             break

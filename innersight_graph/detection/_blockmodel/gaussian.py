@@ -13,7 +13,9 @@ from innersight_graph.detection._blockmodel.poisson import STRENGTHS
 
 @dataclass
 class GaussianBlock:
-    """Scores g_kf ~ Normal(μ_{z_k w_f}, v_{z_k w_f}) with a normal-inverse-gamma prior around (0, the block's mean square).
+    """Scores g_kf ~ Normal(μ_{z_k w_f}, v_{z_k w_f}) with a normal-inverse-gamma prior.
+
+    The prior is centred on mean 0 and on the block's mean square.
 
     A change of location (excitation against inhibition) and a change of scale (strong against weak) cost one parameter
     each. Graded Poisson channels spend eleven on the same information, which made them deaf.
@@ -64,21 +66,21 @@ class GaussianBlock:
         return evidence
 
     def parameters(self, stats: Floats, strength: float) -> Floats:
-        """Expected precision, mean and the expected log-variance with the mean's own uncertainty, (3, groups, groups)."""
+        """Return expected precision, mean, and log variance plus the mean's own uncertainty, (3, groups, groups)."""
         from scipy.special import digamma
 
         counts, location, shape, rate = self._posterior(stats, strength)
         return np.stack([shape / rate, location, np.log(rate) - digamma(shape) + 1.0 / counts])
 
     def row_messages(self, θ: Floats, R: Floats) -> Floats:
-        """Expected log density of each row in each group, (n_rows, groups)."""
+        """Return the expected log density of each row in each group, (n_rows, groups)."""
         precision, location, offset = (part.T.astype(self.dtype) for part in θ)
         L: Floats = self.scores @ (R @ (precision * location)) - 0.5 * (self._squares @ (R @ precision))
         L -= 0.5 * (R.sum(axis=0) @ (precision * location**2 + offset))
         return L
 
     def column_messages(self, θ: Floats, Q: Floats) -> Floats:
-        """The same for features, (n_features, groups)."""
+        """Do the same for features, (n_features, groups)."""
         precision, location, offset = (part.astype(self.dtype) for part in θ)
         L: Floats = self.scores.T @ (Q @ (precision * location)) - 0.5 * (self._squares.T @ (Q @ precision))
         L -= 0.5 * (Q.sum(axis=0) @ (precision * location**2 + offset))

@@ -1,7 +1,7 @@
 """One model for the whole chain: the feature groups of a layer are the communities of its neighbour.
 
-Every connection (source, target) is one block whose rows are the source's neurons and whose features are the target's. A
-layer's message is the sum over the blocks it stands in, as rows or as features.
+Every connection (source, target) is one block whose rows are the source's neurons and whose features are the target's.
+A layer's message is the sum over the blocks it stands in, as rows or as features.
 """
 
 from __future__ import annotations

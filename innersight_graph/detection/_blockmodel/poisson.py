@@ -18,8 +18,8 @@ _CHUNK_ENTRIES = 4_000_000
 class PoissonBlock:
     """One side (previous or next layer) of a layer's connections.
 
-    Channel s of entry (k, f) is 1 where ``codes[k, f] == s + 1``. A block of up to 16 million entries keeps its channels as
-    floats; a larger one reads its codes in blocks of rows, at one byte for each connection.
+    Channel s of entry (k, f) is 1 where ``codes[k, f] == s + 1``. A block of up to 16 million entries keeps its
+    channels as floats; a larger one reads its codes in blocks of rows, at one byte for each connection.
 
     Notes
     -----
@@ -77,7 +77,7 @@ class PoissonBlock:
         return θ
 
     def row_messages(self, θ: Floats, R: Floats) -> Floats:
-        """ln of the averaged likelihood of each row in each group, (n_rows, groups).
+        """Ln of the averaged likelihood of each row in each group, (n_rows, groups).
 
         ln Σ_h R θ in place of mean field's Σ_h R ln θ: belief propagation without the cavity, at the same cost, and
         better where the labels are uncertain.
@@ -91,7 +91,7 @@ class PoissonBlock:
         return L
 
     def column_messages(self, θ: Floats, Q: Floats) -> Floats:
-        """The same for features, (n_features, groups)."""
+        """Do the same for features, (n_features, groups)."""
         rates = np.matmul(Q.astype(self.dtype, copy=False), θ.astype(self.dtype))
         logs = np.log(rates)
         L = -self.expectation.columns(rates)

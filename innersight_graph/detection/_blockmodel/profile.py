@@ -1,8 +1,8 @@
 """From a layer's weight matrices to blocks: how weights become channels, their null, and draws from that null.
 
-`signed_profile` reads sparse signs, `graded_profile` levels of |w| times sign (Poisson channels with degrees of their own),
-`scored_profile` signed normal scores (Gaussian). All three see weights only up to a positive factor for each row and
-column, wherever the weights are not signs alone: rescaling ReLU neurons cannot move a partition.
+`signed_profile` reads sparse signs, `graded_profile` levels of |w| times sign (Poisson channels with degrees of their
+own), `scored_profile` signed normal scores (Gaussian). All three see weights only up to a positive factor for each row
+and column, wherever the weights are not signs alone: rescaling ReLU neurons cannot move a partition.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Profile:
 
 
 def equalised(W: Floats, *, rounds: int = 200, tol: float = 1e-10) -> Floats:
-    """|W| with every non-empty row and column divided to a mean of one, by alternating (iterative proportional fitting)."""
+    """|W| with every non-empty row and column divided to a mean of one (iterative proportional fitting)."""
     A = np.abs(W).astype(float)
     for _ in range(rounds):
         rows = A.mean(axis=1, keepdims=True)
@@ -74,7 +74,7 @@ def sign_codes(W: Floats) -> NDArray[np.int8]:
 
 
 def level_codes(W: Floats, n_levels: int) -> NDArray[np.int8]:
-    """Levels of the equalised |w|, each holding half of what is left above it, times sign: 2·level − 1 (+), 2·level (−)."""
+    """Levels of the equalised |w|, each half of what is left, times sign: 2·level − 1 (+), 2·level (−)."""
     magnitude = equalised(W)
     cuts = np.quantile(magnitude, 1 - 0.5 ** np.arange(1, n_levels + 1))
     cuts = np.unique(np.maximum(cuts, np.nextafter(0.0, 1.0)))
@@ -87,10 +87,10 @@ def signed_profile(codes: list[NDArray[np.int8]], *, degree: str = "auto") -> Pr
     """Blocks of signs: 1 a positive, 2 a negative connection."""
     margins = [_sign_degrees(c) for c in codes]
     kept = tuple(row_degrees(*rows) if degree == "auto" else degree for rows, _ in margins)
-    nulls = [signed_expectation(r, c, rows=k, dtype=_dtype(x)) for (r, c), k, x in zip(margins, kept, codes, strict=True)]
-    blocks: list[Block] = [
-        PoissonBlock(x, 2, null, dtype=_dtype(x)) for x, (null, _) in zip(codes, nulls, strict=True)
+    nulls = [
+        signed_expectation(r, c, rows=k, dtype=_dtype(x)) for (r, c), k, x in zip(margins, kept, codes, strict=True)
     ]
+    blocks: list[Block] = [PoissonBlock(x, 2, null, dtype=_dtype(x)) for x, (null, _) in zip(codes, nulls, strict=True)]
     pairs = [_sign_residuals(x, null) for x, (null, _) in zip(codes, nulls, strict=True)]
     total = sum((rows.sum(axis=0) for rows, _ in margins), np.zeros(codes[0].shape[0]))
 
@@ -210,7 +210,8 @@ def score_residuals(W: Floats) -> Pair:
 def _standardised(X: Floats) -> Floats:
     X = X - X.mean(axis=1, keepdims=True)
     X = X - X.mean(axis=0)
-    return X / (max(float(X.std()), 1e-12) * np.sqrt(X.shape[1]))
+    result: Floats = X / (max(float(X.std()), 1e-12) * np.sqrt(X.shape[1]))
+    return result
 
 
 def _graded_block(codes: NDArray[np.int8]) -> PoissonBlock:

@@ -77,7 +77,11 @@ class Search:
         for size in asked:
             best = self.fits(size)[0]
             curve[size], icl[size] = best.bound, self._icl(best)
-            if sizes is None and size >= _SMALLEST_STOP and max(chosen_by, key=chosen_by.__getitem__) <= size - _PATIENCE:
+            if (
+                sizes is None
+                and size >= _SMALLEST_STOP
+                and max(chosen_by, key=chosen_by.__getitem__) <= size - _PATIENCE
+            ):
                 break
         eligible = chosen_by if sizes is None else {size: chosen_by[size] for size in asked}
         return Outcome(max(eligible, key=eligible.__getitem__), self.one.bound, curve, icl)

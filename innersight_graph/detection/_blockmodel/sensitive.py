@@ -1,7 +1,7 @@
-"""The sensitive test: is the strongest direction stronger than in copies of the null, and in how many dimensions?
+"""The sensitive test: whether the strongest direction is beyond copies of the null, and in how many dimensions.
 
-The bound asks whether communities pay for their labels; a leading eigenvalue only has to stand out from the null's. It finds
-structure the bound must refuse, and cannot say as much about it: the answer is returned as weak evidence.
+The bound asks whether communities pay for their labels; a leading eigenvalue only has to stand out from the null's. It
+finds structure the bound must refuse, and cannot say as much about it: the answer is returned as weak evidence.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def null_test(profile: Profile, *, replicates: int, largest: int, rng: np.random
     Notes
     -----
     Every direction is standardised by mean and standard deviation over the observed graph *and* the copies, and the
-    maximum over directions is ranked among all of them: observed and copies are treated alike, so that the rank is exact if
-    they are exchangeable. When the first 39 copies leave no prospect (p > 0.3) no more are drawn; stopping
+    maximum over directions is ranked among all of them: observed and copies are treated alike, so that the rank is
+    exact if they are exchangeable. When the first 39 copies leave no prospect (p > 0.3) no more are drawn; stopping
     only without significance cannot raise the rate of false alarms.
     """
     observed = leading_values(profile.pairs, largest)

@@ -1,8 +1,8 @@
 """Spectral starts: signed combinations of the channels, not the channels side by side.
 
-Communities usually shift both signs at once. In one square, Σ_s D_s² / p_s, the shifts add before they are squared; side
-by side they are squared first, which loses a factor √2 in detectability for two equal signs. Which combination carries
-the signal is not known, so several directions are tried and the strongest are kept.
+Communities usually shift both signs at once. In one square, Σ_s D_s² / p_s, the shifts add before they are squared;
+side by side they are squared first, which loses a factor √2 in detectability for two equal signs. Which combination
+carries the signal is not known, so several directions are tried and the strongest are kept.
 """
 
 from __future__ import annotations
@@ -66,16 +66,20 @@ def leading_values(pairs: list[Pair], n_values: int) -> dict[str, Floats]:
     return out
 
 
-def row_labels(profile: Profile, direction: Direction, n_groups: int, *, n_init: int, seed: np.random.SeedSequence) -> Ints:
-    """K-means on the direction's vectors, neurons of low degree shrunk by weight instead of normalised to unit length."""
+def row_labels(
+    profile: Profile, direction: Direction, n_groups: int, *, n_init: int, seed: np.random.SeedSequence
+) -> Ints:
+    """K-means on the direction's vectors, neurons of low degree shrunk by weight, not normalised to unit length."""
     weight = profile.degrees + 0.25
     values = np.sqrt(np.maximum(direction.values[: n_groups - 1], 0.0))
     points = direction.vectors[:, : n_groups - 1] * values / np.sqrt(weight)[:, None]
     return kmeans(points, n_groups, seed, n_init=n_init, weight=weight)
 
 
-def feature_labels(profile: Profile, direction: Direction, n_groups: int, *, n_init: int, seed: np.random.SeedSequence) -> list[Ints]:
-    """The same for the features of each block, embedded through the rows' vectors."""
+def feature_labels(
+    profile: Profile, direction: Direction, n_groups: int, *, n_init: int, seed: np.random.SeedSequence
+) -> list[Ints]:
+    """Do the same for the features of each block, embedded through the rows' vectors."""
     U = direction.vectors[:, : max(n_groups - 1, 1)]
     out = []
     for b, pair in enumerate(profile.pairs):

@@ -1,8 +1,8 @@
 """Soft co-clustering of one layer: the updates, the bound that scores them, and the merging of feature groups.
 
 A layer is a list of blocks (previous layer, next layer) over the same rows. Rows have groups z, the features of each
-block their own groups w. Everything a block must offer is in `Block`; its statistics add over groups, so that merging two
-groups is adding their slices.
+block their own groups w. Everything a block must offer is in `Block`; its statistics add over groups, so that merging
+two groups is adding their slices.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def label_cost(counts: Floats) -> float:
 
 
 def entropy(Q: Floats) -> float:
-    """Summed entropy of the rows of Q, nats."""
+    """Sum the entropies of the rows of Q, nats."""
     q = np.maximum(Q, 1e-300)
     return float(-(Q * np.log(q)).sum())
 
@@ -102,15 +102,16 @@ def soften(labels: Ints, n_groups: int) -> Floats:
 
 def harden(Q: Floats) -> Floats:
     """One-hot of the largest entry of each row."""
-    return np.eye(Q.shape[1])[Q.argmax(axis=1)]
+    result: Floats = np.eye(Q.shape[1])[Q.argmax(axis=1)]
+    return result
 
 
 def assess(blocks: list[Block], Q: Floats, R: list[Floats]) -> State:
     """Tables and integrated bound of given soft labels.
 
-    The bound is the exact integrated likelihood's form at soft counts plus the entropies of the labels: hard labels cost
-    (K + ΣF) ln C nats, and the entropies give back what uncertain labels need not pay. With one-hot labels it is the
-    exact integrated complete likelihood (ICL).
+    The bound is the exact integrated likelihood's form at soft counts plus the entropies of the labels: hard labels
+    cost (K + ΣF) ln C nats, and the entropies give back what uncertain labels need not pay. With one-hot labels it is
+    the exact integrated complete likelihood (ICL).
     """
     tables = tuple(block.statistics(Q, r) for block, r in zip(blocks, R, strict=True))
     scored = [best_strength(block, table) for block, table in zip(blocks, tables, strict=True)]
@@ -127,7 +128,8 @@ def _softmax(L: Floats) -> Floats:
 
 
 def _log_mean(Q: Floats) -> Floats:
-    return np.log(np.maximum(Q.mean(axis=0), 1e-12))
+    result: Floats = np.log(np.maximum(Q.mean(axis=0), 1e-12))
+    return result
 
 
 def improve(blocks: list[Block], state: State, *, max_iter: int = 60, tol: float = 1e-3) -> State:
