@@ -146,7 +146,7 @@ const InnerSight = {};
       for (const layer of this.layers) top = Math.min(top, layer.top);
       for (const box of this.boxes) {
         left = Math.min(left, box.x - box.w / 2);
-        right = Math.max(right, box.x + box.w / 2 + (box.role === "class" ? 70 : 0));
+        right = Math.max(right, box.x + box.w / 2);
         top = Math.min(top, box.y - box.h / 2 - 20);
         bottom = Math.max(bottom, box.y + box.h / 2);
       }

@@ -38,7 +38,7 @@
 
   function area() {
     const { left, right, top, bottom } = InnerSight.scene().bounds();
-    return { x: left - 50, y: top - 84, w: right - left + 130, h: bottom - top + 130 };
+    return { x: left - 50, y: top - 84, w: right - left + 200, h: bottom - top + 130 };
   }
 
   function draw(pen, newPath, scale) {

@@ -125,10 +125,13 @@
   function fit(animate) {
     ownCamera = false;
     const { left, right, top, bottom } = scene().bounds();
-    const header = 64 * Math.max(1, (bottom - top) / 900), height = bottom - top + header + 24, width = right - left + 70;
-    const room = { w: Math.max(80, host.clientWidth - 24), h: Math.max(80, host.clientHeight - 76) };
+    // Names of classes stand to the right of the last layer; on the screen they keep their size.
+    const names = scene().boxes.filter((box) => box.role === "class").map((box) => Math.min(18, Array.from(box.short).length));
+    const beside = names.length ? 7 * Math.max(...names) + 18 : 0;
+    const header = 64 * Math.max(1, (bottom - top) / 900), height = bottom - top + header + 24, width = right - left + 60;
+    const room = { w: Math.max(80, host.clientWidth - 24 - beside), h: Math.max(80, host.clientHeight - 76) };
     const scale = Math.min(room.w / width, room.h / height, 2.2);
-    const position = { x: (left + right) / 2, y: (top - header + bottom) / 2 + 26 / scale };
+    const position = { x: (left + right) / 2 + beside / 2 / scale, y: (top - header + bottom) / 2 + 26 / scale };
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
     network.moveTo({ position, scale, animation: animate && !still ? { duration: 250, easingFunction: "easeInOutQuad" } : false });
     // The animation's last step can overshoot by a frame.
