@@ -304,8 +304,7 @@ def test_detect_finds_methods_by_file_name() -> None:
     assert isinstance(detect(G, leiden_communities, seed=0), Partition)
     with pytest.raises(InputError, match=r"takes no option 'speed'.*resolution"):
         detect(G, "louvain", speed=3)
-    assert "consensus" not in methods()  # it takes partitions
-    for wrong in ("nobody", "_layers", "os.path", "", "consensus", 3):
+    for wrong in ("nobody", "_layers", "os.path", "", 3):
         with pytest.raises(InputError, match="louvain"):
             detect(G, wrong)
 

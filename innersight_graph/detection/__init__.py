@@ -60,8 +60,9 @@ def detect(G: Any, method: str | Callable[..., Any] = "em", **options: Any) -> P
     if detector is None:
         raise InputError(f"There is no method {method!r}. Use one of {', '.join(methods())}, or pass a function.")
     known = inspect.signature(detector).parameters
+    passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     unknown = [option for option in options if option not in known]
-    if unknown:
+    if unknown and not passes_on:
         raise InputError(
             f"The method {method!r} takes no option {unknown[0]!r}; it takes {', '.join(list(known)[1:])}."
         )
@@ -70,7 +71,7 @@ def detect(G: Any, method: str | Callable[..., Any] = "em", **options: Any) -> P
 
 
 def _find(method: str) -> Callable[..., Any] | None:
-    """Return the detector of a file of this package, or None where there is no such file or it takes no graph."""
+    """Return the detector of a file of this package, or None where there is no such file or it defines none."""
     name = f"{__name__}.{method}"
     try:
         module = importlib.import_module(name)
@@ -78,5 +79,4 @@ def _find(method: str) -> Callable[..., Any] | None:
         if error.name == name:
             return None
         raise
-    detector: Callable[..., Any] | None = getattr(module, f"{method}_communities", None)
-    return detector if detector is not None and "G" in inspect.signature(detector).parameters else None
+    return getattr(module, f"{method}_communities", None)
