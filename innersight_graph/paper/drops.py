@@ -16,7 +16,7 @@ from innersight_graph.evaluation.closings import ClosingRun
 from innersight_graph.evaluation.members import LayerGroups, Members
 from innersight_graph.figures import ablation_heatmap
 from innersight_graph.paper.methods import PRINTED
-from innersight_graph.paper.record import LEVEL, Artefact, Verdict, all_some_none, verdict
+from innersight_graph.paper.record import LEVEL, Artefact, Verdict, all_some_none, verdict, within_reach
 from innersight_graph.paper.study import Network, Study
 from innersight_graph.partition import Partition
 from innersight_graph.statistics import bootstrap_interval, holm, wilson_interval
@@ -49,7 +49,7 @@ def fig1a(study: Study) -> Artefact:
         closed.maps["class_drop"], names=names, class_names=classes, supported=framed,
         title="Accuracy change when closed (points); framed: exact McNemar, Holm",
     )  # fmt: skip
-    verdicts = [_specific(closed, controls), _named(closed, P), _q_selects(chosen)]
+    verdicts = [_specific(closed, controls, study.settings.nulls), _named(closed, P), _q_selects(chosen)]
     return Artefact(
         "fig1a", "Fig. 1a: accuracy drop after closing each community", rows, numbers, verdicts, {"Fig. 1a": figure}
     )
@@ -108,18 +108,18 @@ def _chosen_by_q(study: Study, network: Network) -> dict[str, dict[str, int]]:
     }
 
 
-def _specific(closed: Evaluation, controls: Mapping[str, Mapping[str, float]]) -> Verdict:
+def _specific(closed: Evaluation, controls: Mapping[str, Mapping[str, float]], draws: int) -> Verdict:
     tests = closed.p_values.get("partition", {})
     ratios = closed.details.get("specificity_ratio", {})
     corrected = holm(list(tests.values())) if tests else np.zeros(0)
     hits = [bool(p <= LEVEL and ratios[layer] > 1) for layer, p in zip(tests, corrected, strict=True)]
-    holds, fails = all_some_none(hits)
+    holds, fails = all_some_none(hits, draws=draws)
     mean = float(np.mean(list(ratios.values()))) if ratios else float("nan")
     random = np.mean(list(controls["random groups"].values()) or [np.nan])
     return verdict(
         "Closing a community hits particular classes (section 4.1.1, Fig. 1a).", holds=holds, fails=fails, number=mean,
         unit="variance of the drop over classes, as a multiple of random groups of equal size (mean over layers)",
-        rule=f"supported: above random groups in every layer (rank test over partitions, Holm, p <= {LEVEL}); not supported: in none",
+        rule=f"supported: above random groups in every layer (rank test over partitions, Holm, p <= {LEVEL}); not supported: in none, with draws enough to tell",
         says=f"{mean:.1f} times as class-specific as random groups of equal size; {sum(hits)} of {len(hits)} layers significant "
         f"(random partition: {random:.1f}).",
     )  # fmt: skip
@@ -181,7 +181,12 @@ def table1(study: Study) -> Artefact:
     }
     figure = _pair_figure(P, pairs["test"], on["test"])
     return Artefact(
-        "table1", "Table 1: closing communities together", rows, numbers, [_complement(tested)], {"Table 1": figure}
+        "table1",
+        "Table 1: closing communities together",
+        rows,
+        numbers,
+        [_complement(tested, settings.nulls)],
+        {"Table 1": figure},
     )
 
 
@@ -252,7 +257,7 @@ def _interaction(run: ClosingRun, groups: LayerGroups, masks: list[NDArray[np.bo
     return each
 
 
-def _complement(tested: Mapping[str, Mapping[str, Any]]) -> Verdict:
+def _complement(tested: Mapping[str, Mapping[str, Any]], draws: int) -> Verdict:
     share = LEVEL / max(1, len(tested))
     hits = [r["low"] > 0 and r["p_random"] <= share for r in tested.values()]
     open_ = [r["low"] <= 0 < r["high"] and r["p_random"] <= share for r in tested.values()]
@@ -260,7 +265,7 @@ def _complement(tested: Mapping[str, Mapping[str, Any]]) -> Verdict:
     control = max((r["random_mean"] for r in tested.values()), default=float("nan"))
     return verdict(
         "Key communities complement each other: closing two costs more than the sum of both (section 4.1.2, Table 1).",
-        holds=any(hits), fails=not any(hits) and not any(open_), number=best,
+        holds=any(hits), fails=not any(hits) and not any(open_) and within_reach(1 / (draws + 1), len(tested)), number=best,
         unit="largest interaction on test images of the pairs chosen on validation images (share of accuracy)",
         rule="supported: in at least one layer the interval (Bonferroni over layers) lies above 0 and random groups of the same sizes "
         f"reach it with p <= {LEVEL} over layers; cannot be decided: beyond random but the interval holds 0; else "

@@ -30,7 +30,9 @@ MARKED = 3
 def fig3c(study: Study) -> Artefact:
     """Activation levels in the convolutional network by class, with misclassified test images."""
     network, P, settings = study.network("convolutional"), study.main("convolutional"), study.settings
-    level = ActivationLevel(network.model, study.data.test).evaluate(network.graph, P, nulls=settings.nulls, seed=settings.seed)
+    level = ActivationLevel(network.model, study.data.test).evaluate(
+        network.graph, P, nulls=settings.nulls, seed=settings.seed
+    )
     key = key_communities(study, network, P)["key"]
     pair = _confused(study, network)
     names = study.data.classes
@@ -47,9 +49,12 @@ def fig3c(study: Study) -> Artefact:
     numbers = {"classes_shown": [names[c] for c in pair], "errors": errors, "accuracy": level.details["accuracy"]}
     verdicts = [_separated(level, Members.of(network.graph, P)), _leaning(errors)]
     figures = {
-        f"Fig. 3c: {layer}, {names[pair[0]]} and {names[pair[1]]}": _violins(P, level, layer, pair, names) for layer in P.layers
+        f"Fig. 3c: {layer}, {names[pair[0]]} and {names[pair[1]]}": _violins(P, level, layer, pair, names)
+        for layer in P.layers
     }
-    return Artefact("fig3c", "Fig. 3c: activation levels of communities and misclassified images", rows, numbers, verdicts, figures)
+    return Artefact(
+        "fig3c", "Fig. 3c: activation levels of communities and misclassified images", rows, numbers, verdicts, figures
+    )
 
 
 def _confused(study: Study, network: Network) -> tuple[int, int]:

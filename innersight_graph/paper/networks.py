@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ __all__ = [
     "NETWORKS",
     "accuracy",
     "convolutional_network",
+    "fewer",
     "linear_network",
     "load_data",
     "predictions",
@@ -67,6 +69,15 @@ def load_data(data: str | ImageData, *, seed: int, quick: bool) -> ImageData:
     if any(file.name.startswith("train-images") for file in folder.rglob("train-images*")):
         return load_mnist(folder, seed=seed)
     return load_image_folder(folder, seed=seed)
+
+
+def fewer(data: ImageData, held_out: int | None) -> ImageData:
+    """Return the same data with at most so many validation and test images."""
+    if held_out is None:
+        return data
+    cut = {name: Split(*(tensor[:held_out] for tensor in getattr(data, name))) for name in ("validation", "test")}
+    masks = {name: mask if name == "train" else mask[:held_out] for name, mask in data.masks.items()}
+    return replace(data, masks=masks, **cut)
 
 
 def linear_network(data: ImageData, *, seed: int) -> nn.Sequential:

@@ -22,6 +22,7 @@ __all__ = [
     "all_some_none",
     "plain",
     "verdict",
+    "within_reach",
 ]
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "cannot be decided here"
@@ -88,10 +89,18 @@ def verdict(claim: str, *, holds: bool, fails: bool, number: float, unit: str, r
     return Verdict(claim, outcome, float(number), unit, rule, says)
 
 
-def all_some_none(hits: Iterable[bool]) -> tuple[bool, bool]:
-    """Return (holds, fails) of a claim about every layer: it must hold in all, fails in none, else it is open."""
+def all_some_none(hits: Iterable[bool], *, draws: int) -> tuple[bool, bool]:
+    """Return (holds, fails) of a claim about every layer: it must hold in all, fails in none, else it is open.
+
+    It is open too where so few random draws cannot reach the level after correction for the number of layers.
+    """
     each = list(hits)
-    return bool(each) and all(each), not any(each)
+    return bool(each) and all(each), not any(each) and within_reach(1 / (draws + 1), len(each))
+
+
+def within_reach(least: float, tests: int) -> bool:
+    """Whether the least possible p-value survives Holm's first step; if not, its absence says nothing."""
+    return least * max(1, tests) <= LEVEL
 
 
 def plain(value: Any) -> Any:

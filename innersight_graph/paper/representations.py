@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float64]
 POINTS = 600
 PERPLEXITY = 30.0
 # Random partitions per layer; each needs all distances between the points anew.
-PARTITIONS = 39
+PARTITIONS = 79
 
 
 def fig3a(study: Study) -> Artefact:
@@ -42,8 +42,15 @@ def _artefact(study: Study, kind: str, name: str, title: str) -> Artefact:
     network, P, settings = study.network(kind), study.main(kind), study.settings
     test = Split(study.data.test.inputs[: settings.scored], study.data.test.targets[: settings.scored])
     members = Members.of(network.graph, P)
-    tables = {layer: table.astype(np.float64) for layer, table in activations(network.model, test, network.graph, layers=P.layers).items()}
-    clusters = {g.layer: _clusters(tables[g.layer], g, settings.nulls, settings.seed) for g in members.layers if g.tested.sum() > 1}
+    tables = {
+        layer: table.astype(np.float64)
+        for layer, table in activations(network.model, test, network.graph, layers=P.layers).items()
+    }
+    clusters = {
+        g.layer: _clusters(tables[g.layer], g, settings.nulls, settings.seed)
+        for g in members.layers
+        if g.tested.sum() > 1
+    }
     classes = Embedding(network.model, test, tsne=False, permutations=settings.nulls).evaluate(
         network.graph, P, nulls=min(settings.nulls, PARTITIONS), seed=settings.seed
     )
@@ -61,7 +68,7 @@ def _artefact(study: Study, kind: str, name: str, title: str) -> Artefact:
             names = [P.names[int(i)].rpartition("/")[2] for i in groups.communities]
             caption = f"{title.split(':')[0]}: {groups.layer}, one point per sample and community"
             figures[caption] = _drawn(tables[groups.layer], groups, names, settings.seed)
-    verdicts = [_clustered(title, clusters), _separates(title, classes, members)]
+    verdicts = [_clustered(title, clusters, min(settings.nulls, PARTITIONS)), _separates(title, classes, members)]
     return Artefact(name, title, rows, {"silhouette": clusters, "samples": len(test.targets)}, verdicts, figures)
 
 
@@ -70,7 +77,12 @@ def _clusters(table: FloatArray, groups: LayerGroups, nulls: int, seed: int) -> 
     own = _silhouette(table, groups.labels, groups.tested)
     random = [_silhouette(table, labels, groups.tested) for labels in groups.draws(min(nulls, PARTITIONS), seed)]
     p = (1 + sum(value >= own - 1e-12 for value in random)) / (1 + len(random))
-    return {"silhouette": own, "random_mean": float(np.mean(random)), "random_high": float(np.quantile(random, 0.975)), "p": p}
+    return {
+        "silhouette": own,
+        "random_mean": float(np.mean(random)),
+        "random_high": float(np.quantile(random, 0.975)),
+        "p": p,
+    }
 
 
 def _silhouette(table: FloatArray, labels: NDArray[np.intp], tested: NDArray[np.bool_]) -> float:
@@ -101,10 +113,10 @@ def _drawn(table: FloatArray, groups: LayerGroups, names: list[str], seed: int) 
     return embedding_scatter(flat, of, class_names=names, title=f"{groups.layer}: t-SNE by community")
 
 
-def _clustered(title: str, clusters: Mapping[str, Mapping[str, float]]) -> Verdict:
+def _clustered(title: str, clusters: Mapping[str, Mapping[str, float]], draws: int) -> Verdict:
     tests = holm([c["p"] for c in clusters.values()]) if clusters else np.zeros(0)
     hits = [bool(p <= LEVEL) for p in tests]
-    holds, fails = all_some_none(hits)
+    holds, fails = all_some_none(hits, draws=draws)
     gap = float(np.mean([c["silhouette"] - c["random_mean"] for c in clusters.values()])) if clusters else float("nan")
     own = float(np.mean([c["silhouette"] for c in clusters.values()])) if clusters else float("nan")
     return verdict(

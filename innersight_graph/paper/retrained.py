@@ -96,7 +96,9 @@ def retrained(study: Study, kind: str, number: int) -> tuple[Network, dict[int, 
     live = {name: int((~network.graph.node_attributes[name]["silent"]).sum()) for name in network.layers}
     fitting = {name: max(1, min(numbers[name], live[name])) for name in network.layers}
     # Placing is deterministic: the seeds' runs are equal, as in the tables they are meant for.
-    found = geometric_communities(network.graph, fitting, layers=[name for name in network.layers if live[name]], seed=seed)
+    found = geometric_communities(
+        network.graph, fitting, layers=[name for name in network.layers if live[name]], seed=seed
+    )
     return network, dict.fromkeys(study.settings.detection_seeds, found)
 
 

@@ -15,7 +15,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.paper.drops import fig1a, table1
 from innersight_graph.paper.levels import fig3c
 from innersight_graph.paper.maps import fig1b, fig2a, fig2b
-from innersight_graph.paper.networks import load_data
+from innersight_graph.paper.networks import fewer, load_data
 from innersight_graph.paper.noise import table2, table4
 from innersight_graph.paper.page import make_page
 from innersight_graph.paper.pruning import table3
@@ -145,7 +145,7 @@ def run_paper(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"out={str(folder)!r} is a file; the name of a folder was expected.")
-    images = load_data(data, seed=seed, quick=quick)
+    images = fewer(load_data(data, seed=seed, quick=quick), settings.held_out)
     import innersight_graph
 
     store = Store(folder, settings.fingerprint(images, innersight_graph.__version__))

@@ -46,12 +46,12 @@ class Settings:
     @property
     def detection_seeds(self) -> range:
         """Seeds of the detectors."""
-        return range(self.seed, self.seed + (min(self.seeds, 3) if self.quick else self.seeds))
+        return range(self.seed, self.seed + (2 if self.quick else self.seeds))
 
     @property
     def nulls(self) -> int:
-        """Random groups per community: enough for p = .005, or for p = .05 in a quick run."""
-        return 19 if self.quick else 199
+        """Random groups per community: enough for p = .01 in up to five layers; a quick run decides only single tests."""
+        return 19 if self.quick else 99
 
     @property
     def starts(self) -> int:
@@ -72,6 +72,11 @@ class Settings:
     def scored(self) -> int:
         """Images for sensitivities and embeddings."""
         return 60 if self.quick else 300
+
+    @property
+    def held_out(self) -> int | None:
+        """Most validation and test images used; None: all."""
+        return 150 if self.quick else None
 
     def fingerprint(self, data: ImageData, version: str) -> str:
         """Digest of everything a result depends on: finished artefacts of another digest are not taken over."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -177,24 +178,34 @@ class Study:
         self, kind: str, layers: tuple[str, ...], number: int = 0, methods: Iterable[str] = tuple(METHODS)
     ) -> dict[str, dict[int, Partition]]:
         """Return method -> detection seed -> partition of the layers; a method that refuses is left out, its reason kept."""
-        from joblib import Parallel, delayed
-
         network = self.network(kind, number)
         wanted = [(method, seed) for method in methods for seed in self.settings.detection_seeds]
         found = {key: self._load(network, *key, layers) for key in wanted}
         missing = [key for key, partition in found.items() if partition is None]
         if missing:
             material = network.material(self.numbers(kind, number), layers)
-            jobs = (delayed(_numbered)(i, *key, material) for i, key in enumerate(missing))
-            workers = Parallel(n_jobs=min(self.n_jobs, len(missing)), return_as="generator_unordered")
-            for done, (i, result) in enumerate(workers(jobs), start=1):
-                found[missing[i]] = self._keep(network, *missing[i], layers, result)
-                self.say(f"communities of the {kind} network: {done} of {len(missing)} detections")
+            jobs = {key: (find, key[0], material, key[1]) for key in missing}
+            for key, result in self.spread(jobs, f"communities of the {kind} network"):
+                found[key] = self._keep(network, *key, layers, result)
         table: dict[str, dict[int, Partition]] = {}
         for (method, seed), partition in found.items():
             if partition is not None:
                 table.setdefault(method, {})[seed] = partition
         return table
+
+    def spread(self, jobs: Mapping[Any, tuple[Any, ...]], what: str) -> Iterator[tuple[Any, Any]]:
+        """Run ``function(*arguments)`` of every job in worker processes; yield key and result as they come."""
+        from joblib import Parallel, delayed
+
+        keys = list(jobs)
+        work = (delayed(_numbered)(i, *jobs[key]) for i, key in enumerate(keys))
+        workers = Parallel(n_jobs=max(1, min(self.n_jobs, len(keys))), return_as="generator_unordered")
+        with warnings.catch_warnings():
+            # Idle workers are ended and started again on a busy machine; no result is lost by that.
+            warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
+            for done, (i, result) in enumerate(workers(work), start=1):
+                self.say(f"{what}: {done} of {len(keys)}")
+                yield keys[i], result
 
     def _weights(self, kind: str, number: int) -> Path:
         return self.store.work / f"{kind}-{number}.pt"
@@ -221,8 +232,8 @@ class Study:
         return result
 
 
-def _numbered(position: int, method: str, seed: int, material: Material) -> tuple[int, Partition | str]:
-    return position, find(method, material, seed)
+def _numbered(position: int, function: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
+    return position, function(*arguments)
 
 
 def load_weights(model: nn.Module, path: Path) -> bool:
