@@ -286,6 +286,23 @@ def test_networkx_itself_is_a_backend() -> None:
             leiden_communities(K, sign="positive", backend="networkx", seed=0)
 
 
+def test_a_networkx_with_a_leiden_of_its_own_is_asked_for_modularity(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def native(
+        G: nx.Graph, *, weight: str, resolution: float, seed: Any = None, metric: str = "cpm", **rest: Any
+    ) -> Any:
+        asked.append({"weight": weight, "resolution": resolution, "seed": seed, "metric": metric, **rest})
+        return nx.community.louvain_communities(G, weight=weight, resolution=resolution, seed=seed)
+
+    monkeypatch.setattr(nx.community, "leiden_communities", native, raising=False)
+    P = leiden_communities(nx.karate_club_graph(), scope="graph", sign="positive", backend="networkx", n_init=1, seed=0)
+    assert nx.community.is_partition(nx.karate_club_graph(), P)
+    expected = {"weight": "weight", "resolution": 1.0, "metric": "modularity", "backend": "networkx"}
+    assert {name: value for name, value in asked[0].items() if name != "seed"} == expected
+    assert isinstance(asked[0]["seed"], int)
+
+
 def test_cugraph_is_named_by_its_extra_where_it_is_missing() -> None:
     if "cugraph" in nx.utils.backends.backends:
         pytest.skip("nx-cugraph is installed")
