@@ -45,6 +45,7 @@ FEWER_NULLS = 49
 # "em without signs" finds one community per layer: what is closed instead has as many as with signs.
 SCORED = ("em", "louvain", "leiden", "as many without signs", "em untrained")
 LEVEL = 0.05
+OWN_FINDINGS = ("Training makes", "Activation and", "Closing a noise")
 # Images averaged in the occlusion maps; a 3x3 window on 8x8 pixels is to them what the paper's 5x5 is to 28x28.
 OCCLUDED = 128
 METHODS = {
@@ -415,6 +416,10 @@ def _noise_finding(noise: NoiseSearch) -> dict[str, Any]:
     )
 
 
+def _sentence(finding: Mapping[str, Any]) -> tuple[str, str]:
+    return "yes" if finding["supported"] else "no", f"{finding['claim'].rstrip('.')}: {finding['number']}."
+
+
 # ---------------------------------------------------------------------- the files
 
 
@@ -460,7 +465,8 @@ def _write(
             "EM, untrained weights": reports["em untrained"],
         },
         images=(data.test.inputs.squeeze(1).numpy(), data.test.targets.numpy()),
-        findings=[("yes" if f["supported"] else "no", f"{f['claim']} {f['number']}.") for f in summary["findings"]],
+        # Specificity per layer and names of classes the page reads from the report itself.
+        findings=[_sentence(f) for f in summary["findings"] if f["claim"].startswith(OWN_FINDINGS)],
     )
     write_text(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n", "summary")
 
