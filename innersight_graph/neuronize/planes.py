@@ -215,7 +215,7 @@ def union(sets: NeuronSets, first: torch.Tensor, second: torch.Tensor) -> torch.
         return first
     keys = a.to(torch.int64) * (1 << 31) + b
     found, where = torch.unique(keys, return_inverse=True)
-    merged = [sets.union((key >> 31, key & 0x7FFFFFFF)) for key in found.tolist()]
+    merged = [sets.merge(key >> 31, key & 0x7FFFFFFF) for key in found.tolist()]
     return _restore(torch.tensor(merged, dtype=torch.int32)[where], maps, first.shape)
 
 

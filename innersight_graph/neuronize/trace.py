@@ -173,8 +173,11 @@ def _recurrent(units: tuple[Unit, ...], tracer: Tracer, owner: IntArray) -> tupl
 
 def _owners(tracer: Tracer, set_ids: Iterable[int], owner: IntArray) -> list[int]:
     """Return the numbers of the units that some sets name, ascending; inputs left out."""
-    neurons = np.fromiter(tracer.sets.neurons_of(set_ids), dtype=np.int64)
-    return [int(p) for p in np.unique(owner[neurons]) if p >= 0]
+    neurons = np.array(tracer.sets.neurons_of(set_ids), dtype=np.int64)
+    # The last place counts neurons of inputs, whose owner is -1.
+    found = np.zeros(owner.max(initial=-1) + 2, dtype=bool)
+    found[owner[neurons]] = True
+    return [int(p) for p in np.flatnonzero(found[:-1])]
 
 
 def _points(unit: Unit, tracer: Tracer) -> dict[str, Closing]:

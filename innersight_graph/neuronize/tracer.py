@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from innersight_graph.errors import TraceError
 from innersight_graph.neuronize.closing import Step, Steps
@@ -36,8 +35,8 @@ class Op:
         base = self.full_name.split("::")[-1]
         self.in_place = base.endswith("_") and not base.endswith("__")
         self.name = base.rstrip("_") if self.in_place else base
-        self.ins = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        self.outs = [x for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
+        self.ins = _tensors((*args, *kwargs.values()))
+        self.outs = _tensors((result,))
         self.result = result
 
     def arg(self, name: str, default: Any = None) -> Any:
@@ -125,14 +124,16 @@ class Tracer(TorchDispatchMode):
             continue
         call = self.module_calls[name]
         self.module_calls[name] += 1
-        for path, tensor in _tensors_in(output):
-            cell = self.memory.find(tensor)
-            if cell is None or cell.node is None:
-                continue
-            step = self.steps[cell.node]
-            axis = self._neuron_axis(tensor, cell.node)
-            if axis is not None and tensor.numel() == step.numel:
-                step.seen.append((name, call, path, axis))
+        # The tracer's own reading of labels must not be traced.
+        with _disable_current_modes():
+            for path, tensor in _tensors_in(output):
+                cell = self.memory.find(tensor)
+                if cell is None or cell.node is None:
+                    continue
+                step = self.steps[cell.node]
+                axis = self._neuron_axis(tensor, cell.node) if tensor.numel() == step.numel else None
+                if axis is not None:
+                    step.seen.append((name, call, path, axis))
 
     @property
     def where(self) -> str:
@@ -332,6 +333,17 @@ class Tracer(TorchDispatchMode):
 _DYNAMIC = frozenset(
     ["nonzero", "masked_select", "unique_consecutive", "unique_dim", "_unique", "_unique2", "index", "nonzero_numpy"]
 )
+
+
+def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:
+    """Return the tensors among an operator's arguments or results, which nest in lists and tuples only."""
+    found: list[torch.Tensor] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found.extend(_tensors(value))
+    return found
 
 
 def floats(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
