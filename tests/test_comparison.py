@@ -202,7 +202,7 @@ def test_tasks_and_contenders_can_run() -> None:
     }
     from innersight_graph.detection import methods
 
-    assert {contender.method for contender in CONTENDERS.values()} <= set(methods())
+    assert {c.method for c in CONTENDERS.values() if isinstance(c.method, str)} <= set(methods())
     G, truth = TASKS["hubs/1"].make(1)
     assert len(truth) == TASKS["hubs/1"].number == 4
     assert np.isfinite(G.matrix("input", "hidden1")).all()

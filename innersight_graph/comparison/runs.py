@@ -6,7 +6,7 @@ import csv
 import inspect
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from innersight_graph.comparison.plain_em import plain_em
 from innersight_graph.comparison.tasks import TASKS, Task, measurements
 from innersight_graph.detection import detect
 from innersight_graph.errors import InputError, MissingExtraError
@@ -33,21 +34,19 @@ class Contender:
 
     Attributes
     ----------
-    method : str
-        Name for `detect`.
+    method : str or callable
+        Name for `detect`, or a detector itself.
     options : mapping
         Keyword arguments.
     known, estimated : bool
         Whether it can be told the number of communities, and whether it finds one itself.
     needs : {"", "features", "similarities"}
         What is measured on the graph run as a network.
-    per_layer : bool
-        False for a method that clusters the whole network at once.
     families : tuple of str
         Families of tasks it takes part in; empty for all.
     """
 
-    method: str
+    method: str | Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     known: bool = True
     estimated: bool = False
@@ -61,7 +60,8 @@ CONTENDERS: Mapping[str, Contender] = MappingProxyType(
         "block model, sensitive": Contender(
             "blockmodel", {"sensitive": True}, known=False, estimated=True, families=("layers", "blocks", "null")
         ),
-        "EM, as in the paper": Contender("em", {"init": "random", "n_init": 10}),
+        "EM, as in the paper": Contender(plain_em),
+        "EM, random start, moves": Contender("em", {"init": "random", "n_init": 10}),
         "EM, structured": Contender("em", estimated=True),
         "EM, multinomial": Contender("em", {"likelihood": "multinomial"}),
         "Leiden, signed": Contender("leiden", known=False, estimated=True),
@@ -233,11 +233,13 @@ def _run(
     return row
 
 
-def _reading(G: Any, method: str) -> dict[str, Any]:
+def _reading(G: Any, method: str | Callable[..., Any]) -> dict[str, Any]:
     """Keep every connection as it is where weights are bare signs: thresholds and rescaling could only lose some."""
     if not all(np.isin(_values(W), (-1.0, 1.0)).all() for W in G.connections.values()):
         return {}
-    detector = getattr(import_module(f"innersight_graph.detection.{method}"), f"{method}_communities")
+    detector = method
+    if isinstance(method, str):
+        detector = getattr(import_module(f"innersight_graph.detection.{method}"), f"{method}_communities")
     accepted = inspect.signature(detector).parameters
     return {name: value for name, value in (("density", 1.0), ("gauge", "none")) if name in accepted}
 
