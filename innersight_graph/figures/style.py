@@ -88,5 +88,6 @@ def to_png(figure: Figure, *, dpi: int = 150, colours: int | None = 128) -> byte
     small = io.BytesIO()
     buffer.seek(0)
     with Image.open(buffer) as picture:
-        picture.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+        reduced = picture.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE)
+        reduced.save(small, format="png", optimize=True)
     return small.getvalue()
