@@ -94,8 +94,7 @@ def density_sweep(G: Any, densities: Iterable[float] = _DENSITIES, *, seed: Any 
     Notes
     -----
     The threshold of Definition 2 moves communities more than the algorithm does: a result that holds at one density
-    only
-    is a statement about the threshold. Cost: one `em_communities` for each density.
+    only is a statement about the threshold. Cost: one `em_communities` for each density.
 
     Examples
     --------

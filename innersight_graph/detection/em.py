@@ -71,17 +71,15 @@ def em_communities(
     criterion : {"icl", "held-out"} or callable, default "icl"
         "icl": exact integrated complete-data likelihood; more than one community only if its gain beats that of weights
         shuffled within each neuron (3 shuffles, 19 where it is close). "held-out": log-likelihood of neurons left out
-        of
-        the fit. A callable gets a `Partition` of one layer, for each layer and number, and returns a number, larger
+        of the fit. A callable gets a `Partition` of one layer, for each layer and number, and returns a number, larger
         being better (`PartitionScore` is the paper's Q).
     init : str or callable, default "structured"
-        "random" (the paper's), "dirichlet", "near-uniform", "k-means++", "ward", "spectral", "annealed" or "
-        ""structured":
-        Ward, spectral, k-means++ and near-uniform starts. A callable gets (X, n_components, generator) and returns
-        labels or responsibilities.
+        "random" (the paper's), "dirichlet", "near-uniform", "k-means++", "ward", "spectral", "annealed" or
+        "structured": Ward, spectral, k-means++ and near-uniform starts. A callable gets (X, n_components, generator)
+        and returns labels or responsibilities.
     n_init : int, optional
         Starts for each number of communities. Default: 12 structured (60 for one given number and a
-        table as small as 64 x 64), one Ward or spectral, else 100.
+        table as small as 64 x 64, 4 for tables beyond 67 million entries), one Ward or spectral, else 100.
     max_iter : int, default 200
     tol : float, default 1e-7
         Stop when no responsibility changes by more; negative: never, always `max_iter` iterations.
@@ -107,9 +105,8 @@ def em_communities(
         With responsibilities. ``stats[layer]`` holds ``log_likelihood`` (nats), ``n_communities`` (those with a
         neuron), ``n_requested``, ``n_iter``, ``converged``, ``restart`` (which one won), ``criterion`` and
         ``log_likelihood_curve`` (by number of communities), ``held_out`` (mean nats of a held-out neuron, for some
-        numbers, or
-        None where it has no power), ``stability`` (mean ARI between the five best starts), and with the default
-        criterion ``null_gain`` (nats, best of ``n_shuffles`` shuffles).
+        numbers, or None where it has no power), ``stability`` (mean ARI between the five best starts), and with the
+        default criterion ``null_gain`` (nats, best of ``n_shuffles`` shuffles).
 
     Raises
     ------
@@ -252,8 +249,7 @@ def _per_layer(criterion: Callable[[Partition], float], G: Any, layer: str) -> C
         if number != number:
             raise InputError(
                 f"criterion returned NaN for layer {layer!r} with {solution.n_components} communities; a number was "
-                "expected. "
-                "Return -inf for a partition that must not win."
+                "expected. Return -inf for a partition that must not win."
             )
         return number
 

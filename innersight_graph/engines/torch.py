@@ -4,8 +4,8 @@ Three things make it fast, none of which changes where a restart ends:
 
 * **A community that stands still is not computed again.** Its responsibilities decide its parameters and its parameters
   decide its column of the E-step; while no entry has moved by more than `tol`, both are kept. With many features
-  posteriors
-  become one-hot after two or three iterations and most communities stand still long before their restart ends.
+  posteriors become one-hot after two or three iterations and most communities stand still long before their restart
+  ends.
 * **Columns of all restarts share one matrix product**, cut into pieces that stay in cache; restarts that end make room
   for the next ones.
 * **Logarithms in NumPy** (AVX-512) and products in oneDNN on the CPU, both in true float32; plain torch elsewhere.

@@ -16,10 +16,8 @@ from innersight_graph.engines.table import Problem
 __all__ = ["Evidence", "adjusted_rand", "evidence", "exact_icl", "predictive_weights", "stability"]
 
 #: Strengths of the column-mean prior, in pseudo-observations, that ICL averages over. Infinity stands for "every
-#: community
-#: is like the whole layer", which costs one community nothing: under any finite strength alone, single neurons (who
-#: learn
-#: no probabilities) would beat one community on pure noise; and one strength for all finds weak communities badly.
+#: community is like the whole layer", which costs one community nothing: under any finite strength alone, single
+#: neurons (who learn no probabilities) would beat one community on pure noise; one strength finds weak ones badly.
 STRENGTHS = (2.0, 8.0, 32.0, 128.0, np.inf)
 # Up to this many rows log-gammas are looked up: with whole counts a table has few entries.
 _LOOKUP_ROWS = 512
@@ -49,9 +47,8 @@ def exact_icl(problem: Problem, labels: NDArray[np.integer], *, strength: float 
     labels : ndarray of int, shape (n_rows,)
     strength : float, optional
         Pseudo-observations of the prior, which lies at the column means (BIC and flat priors fail when columns
-        outnumber
-        rows). None averages the evidence over `STRENGTHS`, each as likely as the others. Community sizes have a
-        uniform prior.
+        outnumber rows). None averages the evidence over `STRENGTHS`, each as likely as the others. Community sizes
+        have a uniform prior.
 
     Notes
     -----

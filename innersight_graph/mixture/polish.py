@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,10 @@ __all__ = ["Solution", "leave_one_out", "settle", "winner"]
 
 # The search stops at 1e-7; a winner goes on until engines of any precision agree on it.
 _TIGHT = 1e-11
-_MOST_SETTLING = 2000
+# Where an iteration takes seconds, a fixed point to the last digit is not worth minutes.
+_LEAST_SETTLING, _MOST_SETTLING, _SETTLING_WORK = 10, 2000, 5e11
+# Beyond this many entries moves are proposed in float32: what follows decides in float64 whether they are kept.
+_EXACT_ENTRIES = 1 << 27
 _MOST_SWEEPS = 5
 _TIE = 1e-9
 
@@ -61,8 +65,10 @@ class Solution:
 
 def settle(problem: Problem, responsibilities: NDArray[np.floating]) -> tuple[NDArray[np.float64], float]:
     """Run one start in float64 to its fixed point; returns responsibilities and objective."""
+    work = 4.0 * problem.table.n_rows * problem.table.n_columns * len(responsibilities)
+    most = int(np.clip(_SETTLING_WORK / max(work, 1.0), _LEAST_SETTLING, _MOST_SETTLING))
     state, objective, _, _ = ArrayEngine().run(
-        problem, np.asarray(responsibilities, dtype=np.float64)[None], max_iter=_MOST_SETTLING, tol=_TIGHT
+        problem, np.asarray(responsibilities, dtype=np.float64)[None], max_iter=most, tol=_TIGHT
     )
     return state[0], float(objective[0])
 
@@ -123,7 +129,10 @@ def _sweep(problem: Problem, labels: NDArray[np.int64], k: int, strength: float)
     own_hit, own_miss = _without_one(problem, ones, observed, strength)
     hit, miss = np.concatenate([log_hit, own_hit]), np.concatenate([log_miss, own_miss])
     both = np.zeros((2 * k, table.n_rows))
-    for columns, values, seen in table.blocks(np.float64):
+    exact = table.n_rows * table.n_columns <= _EXACT_ENTRIES
+    kind: type[np.floating[Any]] = np.float64 if exact else np.float32
+    hit, miss = hit.astype(kind), miss.astype(kind)
+    for columns, values, seen in table.blocks(kind):
         both += (hit[:, columns] - miss[:, columns]) @ values.T
         both += miss[:, columns].sum(axis=1, keepdims=True) if seen is None else miss[:, columns] @ seen.T
     score, own = both[:k], both[k:]

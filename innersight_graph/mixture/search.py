@@ -21,10 +21,12 @@ from innersight_graph.mixture.units import Unit
 __all__ = ["Material", "Outcome", "Search", "Settings"]
 
 # Restarts of a search that does not say how many.
-_STRUCTURED_INITS, _SMALL_TABLE_INITS = 12, 60
+_STRUCTURED_INITS, _SMALL_TABLE_INITS, _LARGE_TABLE_INITS = 12, 60, 4
 _OTHER_INITS = 100
 # In a small table clear optima are few and starts are cheap.
 _SMALL_TABLE = 1 << 12
+# In a large one they are dear, and Ward's and spectral cuts have much to go by.
+_LARGE_TABLE = 1 << 26
 # Restarts that make one unit of work: small enough to share among workers and to lose little when one is killed.
 _UNIT_RESTARTS = 25
 # Numbers of communities are tried coarsely first when fitting all of them would take more multiply-adds than this.
@@ -91,8 +93,10 @@ class Settings:
             return self.n_init
         if self.init != "structured":
             return _OTHER_INITS
-        small = table.n_rows * table.n_columns <= _SMALL_TABLE and not choosing
-        return _SMALL_TABLE_INITS if small else _STRUCTURED_INITS
+        entries = table.n_rows * table.n_columns
+        if entries <= _SMALL_TABLE and not choosing:
+            return _SMALL_TABLE_INITS
+        return _STRUCTURED_INITS if entries <= _LARGE_TABLE else _LARGE_TABLE_INITS
 
 
 @dataclass(frozen=True)
@@ -278,18 +282,15 @@ class Search:
         if chosen > 1 and check[chosen] < check[1]:
             return (
                 f"layer {self.material.name!r}: ICL chose {chosen} communities, but rows left out of the fit are "
-                f"better "
-                f"predicted by one ({check[1]:.2f} against {check[chosen]:.2f} nats a row). Take them as weak "
-                f"evidence: "
-                "compare seeds and densities (density_sweep), or use criterion='held-out'."
+                f"better predicted by one ({check[1]:.2f} against {check[chosen]:.2f} nats a row). Take them as weak "
+                "evidence: compare seeds and densities (density_sweep), or use criterion='held-out'."
             )
         if chosen == 1 and check[favourite] > check[1] + 1.0:
             return (
                 f"layer {self.material.name!r}: ICL finds no communities beyond those of shuffled weights, but rows "
-                f"left out "
-                f"of the fit are better predicted by {favourite} ({check[favourite]:.2f} against {check[1]:.2f} "
-                f"nats a row). "
-                "Groups may follow degree rather than shared partners; likelihood='multinomial' discounts degree."
+                f"left out of the fit are better predicted by {favourite} ({check[favourite]:.2f} against "
+                f"{check[1]:.2f} nats a row). Groups may follow degree rather than shared partners; "
+                "likelihood='multinomial' discounts degree."
             )
         return None
 

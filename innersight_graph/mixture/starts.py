@@ -1,8 +1,7 @@
 """Where EM starts: responsibilities drawn on the host, keyed by (seed, layer, number of components, restart).
 
 Every start is a function `f(starter, r, restarts) -> float32 array (restarts, r, n_rows)`. A restart's numbers come
-from
-its own place in a Philox stream, so that they do not depend on which restarts are drawn together, where, or by whom.
+from its own place in a Philox stream, so that they do not depend on which are drawn together, where, or by whom.
 """
 
 from __future__ import annotations
