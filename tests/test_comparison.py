@@ -81,6 +81,13 @@ def test_nothing_to_compare_is_refused(nothing: object) -> None:
         compare(K, [detect(nx.path_graph(3), "random", seed=0)], [len])
 
 
+def test_two_rows_can_be_drawn_against_each_other() -> None:
+    table = compare(K, {"clubs": CLUBS, "degree": "degree"}, [len], seed=0)
+    assert table.alluvial("clubs", "degree").axes
+    with pytest.raises(InputError, match="nobody"):
+        table.alluvial("clubs", "nobody")
+
+
 # ---------------------------------------------------------------------- capabilities
 
 

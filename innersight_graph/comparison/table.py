@@ -74,6 +74,15 @@ class Comparison:
             write_text(path, buffer.getvalue(), "table")
         return buffer.getvalue()
 
+    def alluvial(self, first: str, second: str, *, layer: str | None = None) -> Any:
+        """Draw how neurons move from one row's communities to another's; see `innersight_graph.figures.alluvial`."""
+        from innersight_graph.figures import alluvial
+
+        for name in (first, second):
+            if name not in self.partitions:
+                raise InputError(f"There is no row {name!r}; choose among {', '.join(map(repr, self.partitions))}.")
+        return alluvial(self.partitions[first], self.partitions[second], layer=layer, names=(first, second))
+
     def __str__(self) -> str:
         cells = [list(self.columns), *([_cell(row.get(column)) for column in self.columns] for row in self.rows)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(self.columns))]
