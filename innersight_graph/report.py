@@ -22,6 +22,7 @@ from innersight_graph.files import MALFORMED, read_text, write_text
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
+from innersight_graph.probe.batches import same_data
 
 __all__ = ["Report", "evaluate"]
 
@@ -273,7 +274,7 @@ def _named(evaluators: Any) -> dict[str, Any]:
                 f"function of "
                 "(G, partition)."
             )
-        name = getattr(evaluator, "name", None) or getattr(evaluator, "__name__", type(evaluator).__name__)
+        name = str(getattr(evaluator, "name", None) or getattr(evaluator, "__name__", type(evaluator).__name__))
         if name in named:
             raise InputError(
                 f"Two evaluators are called {name!r}; give one of them another name, e.g. Ablation(..., name='test')."
@@ -284,9 +285,8 @@ def _named(evaluators: Any) -> dict[str, Any]:
 
 def _selection_warnings(partition: Partition, wanted: Mapping[str, Any], allowed: bool) -> list[str]:
     """Refuse or stamp a partition whose number of communities was chosen with the data it is to be scored on."""
-    criterion = partition.params.get("criterion")
-    chosen_on = getattr(criterion, "data", None)
-    same = [name for name, e in wanted.items() if chosen_on is not None and getattr(e, "data", None) is chosen_on]
+    chosen_on = getattr(partition.params.get("criterion"), "data", None)
+    same = [name for name, e in wanted.items() if same_data(getattr(e, "data", None), chosen_on)]
     marked = [
         name
         for name, e in wanted.items()

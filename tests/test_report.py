@@ -145,8 +145,7 @@ def test_interruption_inside_an_evaluator_restores_the_model() -> None:
 def test_scores_on_the_data_of_the_selection_are_refused_or_stamped() -> None:
     model, x, y, G, _ = case()
     data = (x, y)
-    score = isg.PartitionScore(model, data, G)
-    P = Partition.from_labels(G, {"0": groups_of(8, 2)}, method="em", params={"criterion": score})
+    P = isg.em_communities(G, [2, 3], criterion=isg.PartitionScore(model, data, G), n_init=2, seed=0)
     with pytest.raises(InputError, match="chosen with the data"):
         isg.evaluate(G, P, [isg.Ablation(model, data)], nulls=0)
     forced = isg.evaluate(G, P, [isg.Ablation(model, data)], nulls=0, allow_test_selection=True)

@@ -146,7 +146,7 @@ def error_profile(model: Any, data: Any, G: Any, partition: Any, *, output: Any 
     profiles = []
     for column, sample in enumerate(e.details["errors"].tolist()):
         true, predicted = int(e.details["targets"][sample]), int(e.details["predicted"][sample])
-        rows = []
+        rows: list[dict[str, Any]] = []
         for i, name in enumerate(names):
             here, there = (float(e.maps["error_percentile"][i, column, c]) for c in (true, predicted))
             if np.isnan(here) or np.isnan(there):

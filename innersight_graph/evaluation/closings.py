@@ -198,7 +198,7 @@ class ClosingRun:
         return self.outcome(each, {key: v for key, v in extra.items() if v.any() or key == "logit_shift"})
 
     def can_close(self, layer: str, value: Any) -> bool:
-        """Whether the layer's neurons can be made to put out this value: input neurons and hidden projections may not."""
+        """Whether the layer's neurons can be made to put out this value; input and hidden projections may not."""
         if layer not in self._closer.sites:
             return False
         return layer not in self._closer.by_weights or (not isinstance(value, str) and value == 0)
@@ -236,7 +236,7 @@ class ClosingRun:
     def drops_of_draws(
         self, groups: LayerGroups, labels: NDArray[np.intp], value: Any, *, deadline: float = float("inf")
     ) -> FloatArray:
-        """Measure drops of random partitions, ``(draws, k, 1 + C)``: overall, then per class; fewer past the deadline."""
+        """Measure drops of random partitions, ``(draws, k, 1 + C)``: overall, then per class; fewer when late."""
         k = len(groups.sizes)
         drops = np.zeros((len(labels), k, 1 + self.scores.n_classes))
         if not self.can_close(groups.layer, value):
@@ -346,11 +346,15 @@ def _class_sums(table: FloatArray, scores: Scores) -> FloatArray:
     if scores.classes is None:
         return np.zeros((len(table), 0))
     member = (scores.classes[:, None] == np.arange(scores.n_classes)[None, :]).astype(np.float64)
-    return np.asarray(table @ member, dtype=np.float64)
+    sums: FloatArray = np.asarray(table @ member, dtype=np.float64)
+    return sums
 
 
 def _ratio(sums: NDArray[Any], counts: NDArray[Any]) -> FloatArray:
-    return np.divide(sums, counts, out=np.zeros(np.broadcast_shapes(sums.shape, counts.shape)), where=counts > 0)
+    shares: FloatArray = np.divide(
+        sums, counts, out=np.zeros(np.broadcast_shapes(sums.shape, counts.shape)), where=counts > 0
+    )
+    return shares
 
 
 def _paired_t(change: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -22,8 +22,7 @@ NEIGHBOURS = 5
 
 @final
 class Embedding:
-    """Representation of each community, other neurons of the layer at their average: t-SNE, with numbers to check
-    the picture.
+    """Representation of each community, the layer's other neurons at their average, as a picture and in numbers.
 
     Neurons at a constant do not change distances, so the representation is that of the members alone.
 

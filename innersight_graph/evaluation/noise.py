@@ -15,6 +15,7 @@ from innersight_graph.evaluation.members import Members
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
+from innersight_graph.probe.batches import same_data
 from innersight_graph.probe.closing import graph_of
 from innersight_graph.statistics import matched_label_draws, mcnemar, paired_difference_interval
 
@@ -127,7 +128,7 @@ def noise_communities(
     InputError
         The same data for choosing and reporting (unless allowed), or no community to choose from.
     """
-    same = select is test
+    same = same_data(select, test)
     if same and not allow_test_selection:
         raise InputError(
             "select and test are the same data: the best of several communities always looks good where it was "
@@ -202,7 +203,8 @@ def _draws(groups: Any, nulls: int, seed: int | None) -> NDArray[np.bool_]:
     """Random groups of the tested communities' sizes: (nulls, k, n)."""
     live = np.where((groups.labels >= 0) & groups.tested[groups.labels], groups.labels, -1)
     labels = matched_label_draws(live, nulls, seed=seed, key=(groups.depth, *map(ord, groups.layer)))
-    return labels[:, None, :] == np.flatnonzero(groups.tested)[None, :, None]
+    table: NDArray[np.bool_] = labels[:, None, :] == np.flatnonzero(groups.tested)[None, :, None]
+    return table
 
 
 def _random_picks(random: dict[str, FloatArray], nulls: int) -> list[tuple[str, int, float]]:

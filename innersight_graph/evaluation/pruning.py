@@ -15,6 +15,7 @@ from innersight_graph.evaluation.members import Members
 from innersight_graph.evaluation.noise import graph_for
 from innersight_graph.evaluation.removal import Removal, remove_neurons
 from innersight_graph.partition import Partition
+from innersight_graph.probe.batches import same_data
 from innersight_graph.statistics import matched_label_draws
 
 __all__ = ["Pruning", "prune_to_key"]
@@ -142,7 +143,7 @@ def prune_to_key(
     InputError
         The same data for choosing and reporting (unless allowed).
     """
-    same = select is test
+    same = same_data(select, test)
     if same and not allow_test_selection:
         raise InputError(
             "select and test are the same data: the order of pruning would be fitted to what is reported. Pass "

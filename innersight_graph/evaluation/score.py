@@ -14,9 +14,29 @@ from innersight_graph.evaluation.sensitivity import Sensitivity
 from innersight_graph.evaluation.structure import Structure
 from innersight_graph.graph.interchange import as_layered
 
-__all__ = ["PartitionScore"]
+__all__ = ["CriterionName", "PartitionScore"]
 
 FloatArray = NDArray[np.float64]
+
+
+class CriterionName(str):
+    """The name a criterion leaves in ``P.params``, with its data: scoring on them again can then be refused.
+
+    Copies, pickles and files keep the text alone.
+    """
+
+    __slots__ = ("data",)
+    data: Any
+
+    def __str__(self) -> str:
+        return self
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (self.plain(),)
+
+    def plain(self) -> str:
+        """Return the text alone."""
+        return self[:]
 
 
 @final
@@ -75,7 +95,8 @@ class PartitionScore:
         self.alpha = float(alpha)
         self.beta = float(beta)
         self.literal = literal
-        self.name = name
+        self.name = CriterionName(name)
+        self.name.data = data
         self.history: dict[str, dict[int, tuple[float, float, float]]] = {}
         self._sensitivity = Sensitivity(model, data, literal=literal)
         self._consistency = Consistency(model, data, literal=literal)
@@ -119,7 +140,11 @@ class PartitionScore:
             p_values["null"] = null.pvalue
             details |= {"null_mean": null.mean, "null_low": null.low, "null_high": null.high, "n_draws": nulls}
         return Evaluation(
-            self.name, layer_mean(members, per_layer), members.spread(observed), p_values=p_values, details=details
+            self.name.plain(),
+            layer_mean(members, per_layer),
+            members.spread(observed),
+            p_values=p_values,
+            details=details,
         )
 
     def best_numbers(self, layer: str, alphas: ArrayLike, betas: ArrayLike) -> NDArray[np.intp]:

@@ -131,12 +131,19 @@ class Sensitivity:
         if missing:
             memory = {} if max_memory is None else {"max_memory": max_memory}
             known |= sensitivity_grams(
-                self.model, self.data, G, missing, spatial=self.spatial, method=self.method, directions=self.directions, **memory
-            )  # fmt: skip
+                self.model,
+                self.data,
+                G,
+                missing,
+                spatial=self.spatial,
+                method=self.method,
+                directions=self.directions,
+                **memory,
+            )
         return {layer: known[layer] for layer in layers}
 
     def similarity(self, G: LayeredDiGraph, layer: str) -> FloatArray:
-        """Signed similarity of each pair of neurons of a layer, normalised unless literal; all hidden layers share one pass."""
+        """Signed similarity of each pair of neurons of a layer, normalised unless literal; one pass for all layers."""
         if layer not in self._grams.get(G, {}):
             self.grams(G, list(dict.fromkeys([layer, *G.hidden_layers])))
         matrix = self._grams[G][layer].matrix

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from innersight_graph.evaluation.members import Members, layer_mean, null_of_layers
+from innersight_graph.evaluation.members import LayerGroups, Members, layer_mean, null_of_layers
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.graph.profiles import binarize, projection
@@ -80,10 +80,13 @@ class Structure:
         profile = members.profile_options()
         parts = {g.layer: self.terms(members.graph, g.layer, g.labels, profile) for g in members.layers}
         total = {layer: terms.sum(axis=0) for layer, terms in parts.items()}
-        null = null_of_layers(
-            members, total, lambda g, labels: self.terms(members.graph, g.layer, labels, profile, len(g.sizes)).sum(axis=0),
-            nulls=nulls, seed=seed,
-        )  # fmt: skip
+
+        def under(groups: LayerGroups, labels: NDArray[np.intp]) -> FloatArray:
+            terms = self.terms(members.graph, groups.layer, labels, profile, len(groups.sizes))
+            summed: FloatArray = terms.sum(axis=0)
+            return summed
+
+        null = null_of_layers(members, total, under, nulls=nulls, seed=seed)
         per_layer = {layer: float(terms.sum()) for layer, terms in total.items()}
         details: dict[str, Any] = {
             "per_layer": per_layer,

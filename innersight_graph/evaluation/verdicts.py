@@ -53,11 +53,13 @@ def findings_of(members: Members, p_values: Mapping[str, Any], details: Mapping[
     """Say in words what is supported and what is not."""
     tested = members.tested
     m = int(tested.sum())
-    said = [
-        f"{m} communities were closed on {details['n']} samples; a single drop below "
-        f"{100 * details['minimum_detectable']['single']:.1f} points cannot be told from chance here "
-        f"({100 * details['minimum_detectable']['family']:.1f} points when all communities are tested together)."
-    ] if details["metric"] == "classification" else [f"{m} communities were closed on {details['n']} samples."]  # fmt: skip
+    said = [f"{m} communities were closed on {details['n']} samples."]
+    if details["metric"] == "classification":
+        single, family = (100 * details["minimum_detectable"][key] for key in ("single", "family"))
+        said.append(
+            f"A single drop below {single:.1f} points cannot be told from chance on so many samples "
+            f"({family:.1f} points when all communities are tested together)."
+        )
     said.append(_count("change the score when closed (exact McNemar or paired t, Holm)", p_values["per_community"], m))
     if "null" in p_values:
         said.append(_count("cost more than random groups of equal size in the same layer", p_values["null"], m))
@@ -99,4 +101,5 @@ def _class_index(drops: NDArray[np.float64]) -> NDArray[np.float64]:
     ordered = np.sort(drops, axis=1)
     top, others = ordered[:, -1], ordered[:, :-1].mean(axis=1)
     total = np.abs(top) + np.abs(others)
-    return np.divide(top - others, total, out=np.zeros_like(top), where=total > 0)
+    index: NDArray[np.float64] = np.divide(top - others, total, out=np.zeros_like(top), where=total > 0)
+    return index

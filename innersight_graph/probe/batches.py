@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from innersight_graph.errors import InputError
 
-__all__ = ["Batch", "Batches", "select_output"]
+__all__ = ["Batch", "Batches", "same_data", "select_output"]
 
 Output = Callable[[Any], torch.Tensor] | str | int | None
 
@@ -135,6 +135,15 @@ class Batches:
                 f"{tuple(tensor.shape)}); every score "
                 "would be NaN. Clean or drop these samples first."
             )
+
+
+def same_data(a: Any, b: Any) -> bool:
+    """Whether two data sets are one: the same object, or tuples of the same tensors."""
+    if a is None or b is None:
+        return False
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list) and len(a) == len(b) and len(a):
+        return a is b or all(x is y for x, y in zip(a, b, strict=True))
+    return a is b
 
 
 def select_output(result: Any, output: Output = None) -> torch.Tensor:

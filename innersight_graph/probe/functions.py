@@ -114,7 +114,7 @@ class _Ledger(TorchDispatchMode):
     """Notes the results of the sought operators, and holds on to them so that their addresses stay theirs."""
 
     def __init__(self, sought: Iterable[tuple[str, int]]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sought = set(sought)
         self.counts: Counter[str] = Counter()
         self.tensors: dict[tuple[str, int], torch.Tensor] = {}

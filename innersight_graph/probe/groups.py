@@ -158,6 +158,8 @@ class GroupCloser:
     def _out_of_place(self, batch: Batch, groups: Mapping[str, torch.Tensor], value: Any) -> torch.Tensor:
         with _OutOfPlace():
             result = self._batched(batch, groups, value)
+        if "+".join(groups) in self.methods:
+            return result
         # Rebinding `x += y` to a new tensor is only right if nobody else holds x: compare one group with a plain run.
         last = {name: table[-1:] for name, table in groups.items()}
         plain = self._one_by_one(batch, last, value)[0]
@@ -215,9 +217,9 @@ class GroupCloser:
                 if calls:
                     behind[layer] = max(behind[layer], widest)
 
-        with torch.no_grad(), recorded(self.model, self.sites, detach=True, located=True) as store:
-            with hooked([(module, note) for module in self.model.modules()]):
-                forward(self.model, probe, self.output)
+        reading = recorded(self.model, self.sites, detach=True, located=True)
+        with torch.no_grad(), reading as store, hooked([(module, note) for module in self.model.modules()]):
+            forward(self.model, probe, self.output)
         self.by_weights = {name for name, calls in store.calls.items() if not calls}
         everywhere = max(behind.values(), default=1)
         self._bytes_behind = {

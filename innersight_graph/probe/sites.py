@@ -166,9 +166,9 @@ def first_tensor(output: Any, site: Site) -> torch.Tensor:
     if isinstance(output, torch.Tensor):
         return output
     if not site.path:
-        key = _first_key(output)
-        if key is not None:
-            return first_tensor(_item(output, key), site)
+        first = _first_key(output)
+        if first is not None:
+            return first_tensor(_item(output, first), site)
     raise UnsupportedLayerError(
         f"Module {site.module!r} returns a {type(output).__name__} that does not begin with a tensor, so the "
         f"outputs of its neurons "
