@@ -155,40 +155,46 @@ def _strided(plane: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
 # --- functions of labels ---------------------------------------------------------------------------------------------
 
 
-def _runs(planes: Sequence[torch.Tensor], axis: int) -> torch.Tensor | None:
-    """Return where slices along an axis differ from the one before (bool, size - 1), or None if they never do."""
-    differs: torch.Tensor | None = None
+def _is_constant(plane: torch.Tensor, axis: int) -> bool:
+    """Tell whether all slices along an axis are equal; the first and the last alone tell most that are not."""
+    size = plane.shape[axis]
+    if size <= 1 or plane.stride(axis) == 0:
+        return True
+    if not torch.equal(plane.select(axis, 0), plane.select(axis, size - 1)):
+        return False
+    return torch.equal(plane.narrow(axis, 0, size - 1), plane.narrow(axis, 1, size - 1))
+
+
+def _runs(planes: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
+    """Return where slices along an axis differ from the one before, in any plane: bool of shape (size - 1,)."""
+    size = planes[0].shape[axis]
+    differs = torch.zeros(size - 1, dtype=torch.bool)
     for plane in planes:
-        size = plane.shape[axis]
-        left, right = plane.narrow(axis, 0, size - 1), plane.narrow(axis, 1, size - 1)
-        if plane.stride(axis) == 0 or torch.equal(left, right):
-            continue
-        changed = left != right
+        changed = plane.narrow(axis, 0, size - 1) != plane.narrow(axis, 1, size - 1)
         others = [d for d in range(plane.ndim) if d != axis]
-        changed = changed.any(dim=others) if others else changed
-        differs = changed if differs is None else differs | changed
+        differs |= changed.any(dim=others) if others else changed
     return differs
 
 
 def _compress(planes: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
     """Keep the first slice of every run along every axis; the maps restore an axis (None: it was constant)."""
     cores = list(planes)
-    maps: list[torch.Tensor | None] = []
-    for axis in range(cores[0].ndim):
-        if cores[0].shape[axis] <= 1:
-            maps.append(None)
-            continue
+    maps: list[torch.Tensor | None] = [None] * cores[0].ndim
+    varying = []
+    # Axes without a change first: what is left for the others is small.
+    for axis in reversed(range(cores[0].ndim)):
+        if all(_is_constant(core, axis) for core in cores):
+            cores = [core.narrow(axis, 0, min(1, core.shape[axis])) for core in cores]
+        else:
+            varying.append(axis)
+    for axis in varying:
         differs = _runs(cores, axis)
-        if differs is None:
-            cores = [core.narrow(axis, 0, 1) for core in cores]
-            maps.append(None)
-            continue
         run = torch.zeros(differs.shape[0] + 1, dtype=torch.int64)
         torch.cumsum(differs, 0, out=run[1:])
         if int(run[-1]) + 1 < run.shape[0]:
             starts = torch.cat((torch.zeros(1, dtype=torch.int64), differs.nonzero().flatten() + 1))
             cores = [core.index_select(axis, starts) for core in cores]
-        maps.append(run)
+        maps[axis] = run
     return cores, maps
 
 
@@ -260,7 +266,7 @@ def group(sets: NeuronSets, plane: torch.Tensor, dims: Sequence[int]) -> torch.T
 
 def constant_along(plane: torch.Tensor, dims: Sequence[int]) -> bool:
     """Tell whether labels do not change along some axes."""
-    return all(plane.shape[d] <= 1 or _runs([plane], d) is None for d in dims)
+    return all(_is_constant(plane, d) for d in dims)
 
 
 def _product(sizes: Iterable[int]) -> int:
