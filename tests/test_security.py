@@ -362,15 +362,6 @@ def test_hostile_names_of_models_run_nothing(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_factory_file_runs_only_when_it_is_named(tmp_path: Path) -> None:
-    for name in ("torchvision.py", "model.py", "sitecustomize.py"):
-        (tmp_path / name).write_text("from pathlib import Path\nPath('executed').touch()\n")
-    code = "import innersight_graph as isg; isg.load_model('torchvision:squeezenet1_0')"
-    # -P: the working folder is not searched for modules, as for an installed command.
-    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True, capture_output=True)
-    assert not (tmp_path / "executed").exists()
-
-
 def test_layer_names_that_look_like_paths_stay_names(tmp_path: Path) -> None:
     names = [
         "../../escape",
@@ -423,7 +414,9 @@ def test_hostile_node_names_survive_every_format_or_are_refused(tmp_path: Path) 
         assert not path.exists()
 
 
-def test_the_package_opens_no_connection() -> None:
+def test_the_package_opens_no_connection_and_runs_no_file_that_is_not_named(tmp_path: Path) -> None:
+    for name in ("torchvision.py", "model.py", "networkx.py"):
+        (tmp_path / name).write_text("from pathlib import Path\nPath('executed').touch()\n")
     code = """
 import sys
 def hook(event, arguments):
@@ -443,5 +436,7 @@ report.to_html(pathlib.Path(folder.name) / "x.html")
 isg.to_pyvis(G, P)
 isg.load_model("torchvision:squeezenet1_0")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    # -P: the working folder is not searched for modules, as for an installed command.
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert not (tmp_path / "executed").exists()
