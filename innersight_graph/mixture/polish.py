@@ -73,6 +73,20 @@ def settle(problem: Problem, responsibilities: NDArray[np.floating]) -> tuple[ND
     return state[0], float(objective[0])
 
 
+def as_found(fits: Fits) -> Solution:
+    """Return the best restart as the engine left it."""
+    restart = min(fits.leaders)
+    place = fits.restarts.index(restart)
+    return Solution(
+        fits.n_components,
+        np.asarray(fits.leaders[restart], dtype=np.float64),
+        float(fits.objective[place]),
+        restart,
+        int(fits.n_iter[place]),
+        bool(fits.converged[place]),
+    )
+
+
 def winner(problem: Problem, fits: Fits) -> Solution:
     """Return the best restart of a group in float64; equal ones (to 1e-9) go to the lowest restart."""
     candidates = []

@@ -14,7 +14,7 @@ from innersight_graph.engines.table import BinaryTable, Problem
 from innersight_graph.mixture.criteria import exact_icl, stability
 from innersight_graph.mixture.gate import Verdict, judge, shuffled_within_rows
 from innersight_graph.mixture.held_out import held_out
-from innersight_graph.mixture.polish import Solution, improved, winner
+from innersight_graph.mixture.polish import Solution, as_found, improved, winner
 from innersight_graph.mixture.starts import DETERMINISTIC, Init, Starter
 from innersight_graph.mixture.units import Unit
 
@@ -36,6 +36,7 @@ _USUAL_ITERATIONS = 5
 _HELD_OUT_ROWS = (30, 4096)
 # Shuffles are searched with fewer starts first, at numbers that grow by this factor.
 _NULL_INITS, _NULL_STEP = 4, 1.6
+_COARSE_NULL_INITS, _COARSE_NULL_STEP = 2, 4.0
 _BEST_STARTS = 5
 
 
@@ -198,9 +199,11 @@ class Search:
         by_icl = self.choosing and self.criterion == "icl"
         values: dict[int, float] = {}
         for r in fresh:
-            solution = winner(self.problem, merged(self.parts[r]))
+            fits = merged(self.parts[r])
+            # While numbers are only being tried, what the search itself says is enough.
+            solution = as_found(fits) if self.coarse else winner(self.problem, fits)
             self.best_objective[r] = solution.objective
-            if moves and r > 1:
+            if moves and r > 1 and not self.coarse:
                 solution, values[r] = improved(self.problem, solution, by_icl=by_icl)
             else:
                 values[r] = exact_icl(self.problem, solution.labels)
@@ -215,6 +218,14 @@ class Search:
     def _held_out(self, numbers: Sequence[int], engine: Engine) -> dict[int, float]:
         return held_out(self.starter, numbers, engine, max_iter=self.settings.max_iter, tol=self.settings.tol)
 
+    def _polish(self, r: int) -> None:
+        """Run the chosen number, of which only the search's own word is known, to its fixed point in float64."""
+        solution = winner(self.problem, merged(self.parts[r]))
+        if r > 1:
+            solution, _ = improved(self.problem, solution, by_icl=self.choosing and self.criterion == "icl")
+        self.solutions[r] = solution
+        self.best_objective[r] = solution.objective
+
     # -------------------------------------------------------------- what was found
 
     def conclude(self, engine: Engine) -> Outcome:
@@ -222,6 +233,8 @@ class Search:
         best = max(self.curve, key=lambda r: (self.curve[r], -r))
         verdict = self._verdict(best, engine)
         chosen = best if verdict is None or verdict.accepted else 1
+        if self.coarse:
+            self._polish(chosen)
         check = self._check(chosen, engine)
         solution = self.solutions[chosen]
         labels, responsibilities = _living(solution)
@@ -254,12 +267,12 @@ class Search:
         generator = np.random.Generator(np.random.Philox(self.starter.sequence("null", 0, number)))
         material = self.material
         values, observed = shuffled_within_rows(material.values, material.observed, material.sides, generator)
-        restarts = self.restarts
-        settings = replace(self.settings, n_init=restarts if thorough else min(restarts, _NULL_INITS))
+        few = _COARSE_NULL_INITS if self.coarse else _NULL_INITS
+        settings = replace(self.settings, n_init=self.restarts if thorough else min(self.restarts, few))
         shuffled = Search(
             Material(values, observed, material.sides, material.name),
             settings,
-            sorted({1, best, *_spread(self.candidates, _NULL_STEP)}),
+            self._null_candidates(best),
             coarse=False,
         )
         groups = [unit.group for unit in shuffled.pending()]
@@ -267,6 +280,12 @@ class Search:
             shuffled.add(fits)
         shuffled.evaluate(engine, moves=thorough)
         return max(value for r, value in shuffled.curve.items() if r > 1) - shuffled.curve[1]
+
+    def _null_candidates(self, best: int) -> list[int]:
+        """Return the numbers shuffles are searched at, spread over the candidates (where dear: up to the best)."""
+        if self.coarse:
+            return sorted({1, best, *(r for r in _spread(self.candidates, _COARSE_NULL_STEP) if r < best)})
+        return sorted({1, best, *_spread(self.candidates, _NULL_STEP)})
 
     def _check(self, chosen: int, engine: Engine) -> Mapping[int, float] | None:
         """Held-out rows beside ICL, where they have power and are affordable."""
