@@ -61,12 +61,13 @@
     const hovered = preview();
     pen.save();
     pen.globalAlpha = hovered.length ? 0.25 : 1;
-    if (resting.length <= DIRECT_MOST && !hovered.length) paint.strokes(pen, s, state, resting, { strong: false, newPath });
+    const still = resting.length > DIRECT_MOST || hovered.length > 0;
+    if (!still) paint.strokes(pen, s, state, resting, { strong: false, newPath });
     else if (resting.length) picture(pen, s, scale);
     pen.restore();
     if (chosen.length) paint.strokes(pen, s, state, chosen, { strong: true, newPath });
     if (hovered.length) paint.strokes(pen, s, state, hovered, { strong: true, newPath });
-    paint.drawDots(pen, dots);
+    if (!still || !resting.length || hovered.length) paint.drawDots(pen, dots);
   }
 
   function after(pen) {
@@ -81,7 +82,7 @@
     return paint.visible(scene(), state, touched(scene(), [hover.box], hover.neuron ?? null));
   }
 
-  /* Resting connections as a picture of the visible part and a margin; drawn anew when the camera rests or leaves it. */
+  /* Resting connections and dots as a picture of the visible part and a margin; drawn anew when the camera rests or leaves it. */
   function picture(pen, s, scale) {
     const size = { w: host.clientWidth, h: host.clientHeight };
     const a = network.DOMtoCanvas({ x: 0, y: 0 }), b = network.DOMtoCanvas({ x: size.w, y: size.h });
@@ -107,6 +108,7 @@
     pen.setTransform(canvas.width / (area.right - area.left), 0, 0, canvas.height / (area.bottom - area.top), 0, 0);
     pen.translate(-area.left, -area.top);
     paint.strokes(pen, s, state, resting, { strong: false, newPath });
+    paint.drawDots(pen, dots);
     bitmap = { canvas, scale, ...area };
   }
 

@@ -2,6 +2,7 @@
 /* Draws a scene with any pen: the canvas of the page, a bitmap for export, or the SVG writer. */
 (() => {
   const { theme } = InnerSight;
+  const REGISTERED_MOST = 1500; // in larger graphs vis-network is told about boxes only: it looks at every node in every frame
   const LEVELS = 6; // widths an edge can have
   const DASHED_MOST = 6000; // dashes are slow to draw; with more edges inhibition is shown by dashes on the selection only
 
@@ -231,9 +232,9 @@
      selection costs one redraw, where vis-network would have to be told about every dot anew. */
   const nothing = { drawNode() {}, nodeDimensions: { width: 12, height: 12 } };
   function nodes(scene, state) {
-    const base = { shape: "custom", ctxRenderer: () => nothing, label: " ", fixed: true };
+    const base = { shape: "custom", ctxRenderer: () => nothing, fixed: true };
     const boxes = scene.boxes.filter((box) => !state.hidden.has(box.layer));
-    if (state.view === "communities" || scene.expand) return boxes.map((box) => ({ ...base, id: box.id, x: box.x, y: box.y, size: box.radius }));
+    if (state.view === "communities" || scene.nNeurons > REGISTERED_MOST) return boxes.map((box) => ({ ...base, id: box.id, x: box.x, y: box.y, size: box.radius }));
     return boxes.flatMap((box) => Array.from(box.members, (member) => {
       const at = scene.offset[box.layer] + member;
       return { ...base, id: `L${box.layer}n${member}`, x: scene.x[at], y: scene.y[at], size: 6 };
