@@ -199,6 +199,14 @@ def test_soft_labels_agree_with_hard_ones_and_candidates_are_kept() -> None:
     assert agreement(truth, blockmodel_communities(G, criterion="icl", seed=0)).ari > 0.9
 
 
+def test_a_number_asked_for_is_given_even_where_nothing_supports_it() -> None:
+    G, _ = null_layers("init", widths=(50, 40, 30), seed=0)
+    P = blockmodel_communities(G, 6, seed=0)
+    assert len(P) == 6
+    assert P.stats["hidden1"]["mode"] == "given"
+    assert P.stats["hidden1"]["gain"] < 0
+
+
 @pytest.mark.parametrize(
     "options",
     [{"weights": "rank"}, {"criterion": "q"}, {"degree": "none"}, {"keep": 0}, {"n_communities": 101}, {"n_init": 0}],

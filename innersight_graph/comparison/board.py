@@ -64,9 +64,9 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
             "tasks with communities.",
             _markdown(["contender", "seconds", "seed to seed"], costs),
         ]
-    described = [[name, TASKS[name].about] for name in dict.fromkeys(line["task"] for line in summary) if name in TASKS]
+    described = [[name, TASKS[name].about, _graphs(summary, name)] for name in TASKS if _graphs(summary, name)]
     if described:
-        parts += ["## Tasks", _markdown(["task", "what is planted"], described)]
+        parts += ["## Tasks", _markdown(["task", "what is planted", "graphs"], described)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -152,6 +152,12 @@ def _score(line: Mapping[str, Any] | None, best: float, number: str) -> str:
 
 def _split(line: Mapping[str, Any] | None) -> str:
     return "" if line is None else f"{line['split']:.2f} ({line['found']:.1f})"
+
+
+def _graphs(summary: Sequence[Mapping[str, Any]], task: str) -> str:
+    """Say how many graphs the contenders of a task saw: one number, or from how few to how many."""
+    counts = sorted({line["graphs"] for line in summary if line["task"] == task})
+    return "" if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _costs(summary: Sequence[Mapping[str, Any]]) -> list[list[str]]:

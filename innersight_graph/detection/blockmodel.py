@@ -116,7 +116,8 @@ def blockmodel_communities(
     Partition
         With responsibilities. ``stats[layer]`` holds ``mode`` (``"none"``, ``"bound"``, ``"weak evidence"``,
         ``"continuum"``, ``"given"``), ``gain`` (nats over one community), ``criterion`` (the gain by number),
-        ``stability`` (mean ARI of the best start's labels with other starts' that come within 1 % of its gain),
+        ``stability`` (mean ARI of the best start's
+        labels with the other starts'),
         ``p_value`` and ``n_significant`` of the sensitive test, ``rotation_p_values`` (tightness of the rows, gain),
         ``ratios`` (θ by adjacent layer), ``feature_groups``, ``unassigned`` (neurons without connections) and
         ``low_degree`` (fewer than three).
@@ -270,9 +271,9 @@ class _Fit:
         assert self.profile is not None
         self._search = Search(self.profile, max(sizes) if sizes else largest, n_init=n_init, seed=seed)
         self.outcome = self._search.best(sizes, criterion=criterion)
-        self._settle(self.outcome.size)
-        found = self.outcome.size > 1
-        self.mode = "given" if sizes is not None and len(sizes) == 1 else ("bound" if found else "none")
+        given = sizes is not None and len(sizes) == 1
+        self._settle(self.outcome.size, asked=given)
+        self.mode = "given" if given else ("bound" if self.outcome.size > 1 else "none")
 
     def look_closer(self, replicates: int, alpha: float, seed: np.random.SeedSequence) -> None:
         """Test against the null, and fit as many communities as directions stand out."""
@@ -303,11 +304,10 @@ class _Fit:
             self._settle(1)
             self.mode = "continuum"
 
-    def _settle(self, size: int) -> None:
-        fits = self._search.restarts(size)
+    def _settle(self, size: int, *, asked: bool = False) -> None:
+        fits = self._search.with_all_groups(size) if asked else self._search.restarts(size)
         self.state, self.rivals = fits[0], [other.labels for other in fits[1:]]
         self.gain = self.state.bound - self._search.one.bound
-        self.near = [s.labels for s in fits[1:] if s.bound >= self.state.bound - 0.01 * abs(self.gain)]
 
     def labels(self) -> npt.NDArray[np.intp]:
         """Community of every live neuron; -1 for one without connections, unless none has any."""

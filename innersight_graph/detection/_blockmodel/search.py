@@ -54,7 +54,7 @@ class Search:
         self.n_init = n_init
         self.seed = seed
         self.n_rows = profile.blocks[0].shape[0]
-        self.largest = max(1, min(largest, self.n_rows - 1))
+        self.largest = max(1, min(largest, self.n_rows))
         self.directions = directions(profile.pairs, self.largest, rng=np.random.default_rng(seed))
         self.one = assess(profile.blocks, np.ones((self.n_rows, 1)), [np.ones((b.shape[1], 1)) for b in profile.blocks])
         self._fits: dict[int, list[State]] = {1: [self.one]}
@@ -99,6 +99,19 @@ class Search:
         count = 0 if is_large(self.profile) else self.n_init
         more = [self._fit(size, 10 + i, strongest[i % len(strongest)], n_init=1) for i in range(count)]
         return self._ranked(size, [*self.fits(size), *more])
+
+    def with_all_groups(self, size: int) -> list[State]:
+        """Return `restarts`, led by the spectral start itself where no fit keeps the `size` groups asked for."""
+        ranked = self.restarts(size)
+        size = min(size, self.largest)
+        if ranked[0].n_groups == size:
+            return ranked
+        direction = self._strongest(size)[0]
+        seed = np.random.SeedSequence(self.seed.entropy, spawn_key=(*self.seed.spawn_key, size, 0))
+        labels = row_labels(self.profile, direction, size, n_init=self.n_init, seed=seed)
+        features = feature_labels(self.profile, direction, size, n_init=self.n_init, seed=seed)
+        R = [soften(w, int(w.max(initial=0)) + 1) for w in features]
+        return [assess(self.profile.blocks, soften(labels, size), R), *ranked]
 
     @staticmethod
     def _ranked(size: int, states: list[State]) -> list[State]:
