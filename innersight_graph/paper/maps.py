@@ -30,7 +30,7 @@ KEPT = 70 / 224
 
 
 def fig1b(study: Study) -> Artefact:
-    """Perturbation maps of the linear network's communities; are they places, beyond random groups of neurons?"""
+    """Perturbation maps of the linear network's communities; more focused than those of random groups, or not."""
     network, P = study.network("linear"), study.main("linear")
     seen = _maps(study, network, P, nulls=study.settings.nulls)
     tested = _tested(P)
@@ -48,7 +48,7 @@ def fig1b(study: Study) -> Artefact:
 
 
 def fig2a(study: Study) -> Artefact:
-    """Perturbation maps of the convolutional network; do key communities look at what tells the classes apart?"""
+    """Perturbation maps of the convolutional network; and whether key communities look at what tells the classes apart."""
     network, P = study.network("convolutional"), study.main("convolutional")
     seen = _maps(study, network, P, nulls=study.settings.nulls)
     key = key_communities(study, network, P)["key"]
@@ -163,7 +163,7 @@ def key_communities(study: Study, network: Network, P: Partition) -> dict[str, A
 
 
 def fig2b(study: Study) -> Artefact:
-    """Key communities, chosen on validation images: do they hold on test images, and do they suffice?"""
+    """Key communities, chosen on validation images: whether they hold on test images, and whether they suffice."""
     network, P = study.network("convolutional"), study.main("convolutional")
     chosen = key_communities(study, network, P)
     key: list[int] = chosen["key"]

@@ -39,8 +39,7 @@ FACES = 3000
 
 
 def load_data(data: str | ImageData, *, seed: int, quick: bool) -> ImageData:
-    """Return the images: ``"digits"``, ``"faces"``, or a folder with MNIST's IDX files, AFHQ, or one folder of
-    pictures per class.
+    """Return the images by name or folder: ``"digits"``, ``"faces"``, MNIST's IDX files, AFHQ, or one folder per class.
 
     Raises
     ------

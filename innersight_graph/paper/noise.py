@@ -66,7 +66,7 @@ Searches = dict[tuple[int, int], tuple[NoiseSearch, NoiseSearch | None]]
 
 
 def _searches(study: Study, kind: str) -> dict[str, Searches]:
-    """Method -> (network, detection seed) -> the search as it should be, and as printed."""
+    """Return method -> (network, detection seed) -> the search as it should be, and as printed."""
     jobs: dict[tuple[str, int, int], tuple[Any, ...]] = {}
     draws, printed = _draws(study), study.settings.literal
     for number in range(study.settings.train_seeds):

@@ -57,7 +57,7 @@ def table3(study: Study) -> Artefact:
 
 
 def _prunings(study: Study) -> dict[str, dict[int, tuple[Pruning, Pruning | None]]]:
-    """Method -> detection seed -> the curve as it should be, and (of the first seed) as printed."""
+    """Return method -> detection seed -> the curve as it should be, and (of the first seed) as printed."""
     network = study.network("convolutional")
     shared = (network.model, network.graph, study.data.validation, study.data.test)
     jobs: dict[tuple[str, int], tuple[Any, ...]] = {}

@@ -1,4 +1,4 @@
-"""Fig. 3a and 3b: do the representations of one community cluster, beyond what the construction of the picture guarantees?"""
+"""Fig. 3a and 3b: whether representations cluster by community beyond what the picture's construction guarantees."""
 
 from __future__ import annotations
 

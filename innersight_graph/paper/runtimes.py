@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from innersight_graph.detection.em import em_communities
-from innersight_graph.graph.layered import Layer, LayeredDiGraph
+from innersight_graph.engines.numpy import ArrayEngine
+from innersight_graph.engines.table import BinaryTable, Problem
 from innersight_graph.paper.methods import METHODS, find
 from innersight_graph.paper.record import Artefact, Verdict, verdict
 from innersight_graph.paper.study import LAYERS, Study
@@ -18,9 +20,13 @@ from innersight_graph.paper.study import LAYERS, Study
 __all__ = ["a7"]
 
 STARTS = 100
+# Features of the table on which the growth is measured: those of a layer of 128 between 128 and 84 neurons.
+COLUMNS = 424
 HOUR = 3600.0
 # Exponents of a power law fitted to a few sizes scatter by about this much.
 TOLERANCE = 0.25
+# Below this share of explained variance timings are no power law but noise of a busy machine.
+CLEAN = 0.95
 
 
 def a7(study: Study) -> Artefact:
@@ -72,33 +78,33 @@ def _first(partition: Any) -> float:
 
 
 def _growth(study: Study) -> dict[str, Any]:
-    """Seconds against neurons, communities and starts with all iterations forced, and the fitted exponents."""
-    quick = study.settings.quick
-    base = {"neurons": 128, "communities": 8, "starts": 10}
-    steps = {"neurons": (128, 256, 512), "communities": (8, 16, 32), "starts": (10, 20, 40)}
+    """Seconds of the EM loop alone against each of its sizes, all iterations forced, and the fitted exponents."""
+    base = {"starts": 4, "iterations": 8, "neurons": 256, "communities": 16}
+    factors = (1, 2, 4)
+    _loop(**base)
     result = {}
-    for axis, sizes in steps.items():
-        seconds = {}
-        for size in sizes:
-            given = {**base, axis: size}
-            G = _random_graph(given["neurons"])
-            seconds[size] = _seconds(
-                G, given["communities"], init="random", n_init=given["starts"], max_iter=5 if quick else 25, tol=-1.0, layers="hidden", seed=0,
-                engine="numpy", n_jobs=1,
-            )  # fmt: skip
-        slope = float(np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0])
-        result[axis] = {"seconds": seconds, "exponent": slope}
+    for axis, size in base.items():
+        seconds = {size * factor: _loop(**{**base, axis: size * factor}) for factor in factors}
+        x, y = np.log(list(seconds)), np.log(list(seconds.values()))
+        fit = float(np.corrcoef(x, y)[0, 1] ** 2)
+        result[axis] = {"seconds": seconds, "exponent": float(np.polyfit(x, y, 1)[0]), "r_squared": fit}
     return result
 
 
-def _random_graph(neurons: int) -> LayeredDiGraph:
-    rng = np.random.Generator(np.random.Philox(neurons))
-    layers = [Layer("input", 0, 200, "input"), Layer("hidden", 1, neurons, "linear"), Layer("output", 2, 10, "linear")]
-    weights = {
-        ("input", "hidden"): rng.standard_normal((200, neurons)).astype(np.float32),
-        ("hidden", "output"): rng.standard_normal((neurons, 10)).astype(np.float32),
-    }
-    return LayeredDiGraph.from_arrays(layers, weights)
+def _loop(*, starts: int, iterations: int, neurons: int, communities: int) -> float:
+    """CPU seconds of EM on coin flips with the reference engine, the least of three runs."""
+    rng = np.random.Generator(np.random.Philox(0))
+    problem = Problem(BinaryTable.from_array(rng.random((neurons, COLUMNS)) < 0.5))
+    first = rng.dirichlet(np.ones(communities), size=(starts, neurons)).transpose(0, 2, 1)
+    engine = ArrayEngine()
+    measured = []
+    with threadpool_limits(1):
+        # Waiting threads count as CPU time on a busy machine.
+        for _ in range(3):
+            started = time.process_time()
+            engine.run(problem, first, max_iter=iterations, tol=-1.0)
+            measured.append(time.process_time() - started)
+    return min(measured)
 
 
 def _seconds(G: Any, numbers: Any, **options: Any) -> float:
@@ -121,13 +127,16 @@ def _hours(protocol: Mapping[str, Any]) -> Verdict:
 
 def _linear_growth(growth: Mapping[str, Mapping[str, Any]]) -> Verdict:
     slopes = {axis: record["exponent"] for axis, record in growth.items()}
+    worst_fit = min(record["r_squared"] for record in growth.values())
+    clean = worst_fit >= CLEAN
     furthest = max(slopes.values(), key=lambda slope: abs(slope - 1))
     return verdict(
         "The cost is O(R T K C): linear in starts, iterations, neurons and communities (A.7).",
-        holds=abs(furthest - 1) <= TOLERANCE, fails=furthest > 1 + TOLERANCE, number=furthest,
-        unit="fitted exponent furthest from 1 among neurons, communities and starts (iterations forced)",
-        rule=f"supported: all within {TOLERANCE} of 1; not supported: one above; below 1 overheads hide the growth at these sizes",
-        says="fitted exponents: " + ", ".join(f"{axis} {slope:.2f}" for axis, slope in slopes.items()) + ".",
+        holds=clean and abs(furthest - 1) <= TOLERANCE, fails=clean and furthest > 1 + TOLERANCE, number=furthest,
+        unit="fitted exponent furthest from 1 among starts, iterations, neurons and communities",
+        rule=f"supported: all within {TOLERANCE} of 1; not supported: one above; open: below 1 "
+f"(overheads hide the growth), or timings too noisy for a power law (R² below {CLEAN})",
+        says="fitted exponents: " + ", ".join(f"{axis} {slope:.2f}" for axis, slope in slopes.items()) + f"; worst R² {worst_fit:.2f}.",
     )  # fmt: skip
 
 
