@@ -33,7 +33,7 @@ def cpu(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def bench_trace() -> None:
-    """The trace alone on every torchvision classifier, one 224x224 picture."""
+    """The trace alone on every torchvision classifier, one picture of SIDE x SIDE (its forward pass is part of it)."""
     import torchvision
     from torchvision.models import get_model, list_models
 
