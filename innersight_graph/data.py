@@ -147,7 +147,7 @@ def load_mnist(root: str | Path, *, flat: bool = False, validation: float = 1 / 
             )
         if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= _MAX_CLASSES:
             raise InputError(
-                f"The labels in {str(root)!r} are of type {labels.dtype} and run from {labels.min()} to {labels.max()}. "
+                f"The labels in {str(root)!r} are of type {labels.dtype}, from {labels.min()} to {labels.max()}. "
                 f"Expected whole numbers from 0 to less than {_MAX_CLASSES}."
             )
     n_classes = int(max(train_labels.max(), test_labels.max())) + 1

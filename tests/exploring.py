@@ -1,4 +1,4 @@
-"""Random inputs for the property tests: layered graphs, plain graphs, labels, tables; and how many of them are tried."""
+"""Random inputs for the property tests: graphs, labels, tables, damage; and how many of them are tried."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ def explore(claim: Callable[..., None], budget: int, **strategies: Any) -> None:
         suppress_health_check=list(HealthCheck),
     )
     profile(given(**strategies)(claim))()
+
+
+def is_told(error: Exception) -> None:
+    """Check that a refusal says more than that something is wrong."""
+    assert len(str(error)) > 40
 
 
 @st.composite

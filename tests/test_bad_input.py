@@ -1,4 +1,4 @@
-"""Bad input across the public names: one paragraph that says what came, what was expected, what to do; nothing left behind."""
+"""Bad input across the public names: one paragraph that says what came, what was expected, what to do."""
 
 from __future__ import annotations
 
@@ -160,7 +160,9 @@ GRAPHS: dict[str, tuple[Call, Errors, str]] = {
     "too many edges": (lambda: G.to_networkx(max_edges=3), InputError, "max_edges"),
 }
 SCORES: dict[str, tuple[Call, Errors, str]] = {
-    "partition of another graph": (lambda: isg.evaluate(G, ALIEN, isg.Structure(G), nulls=0), InputError, "another graph"),
+    "partition of another graph": (
+        lambda: isg.evaluate(G, ALIEN, isg.Structure(G), nulls=0), InputError, "another graph",
+    ),
     "structure of another graph": (lambda: isg.Structure(G).evaluate(G, ALIEN), InputError, "another graph"),
     "cover of another graph": (lambda: ALIEN.cover(G), InputError, "another graph"),
     "page of another graph": (lambda: isg.make_page(G, ALIEN), InputError, "another graph"),

@@ -32,7 +32,8 @@ assert float(report.evaluations["balance"]) == 1.0
 assert isg.Report.from_json(report.to_json(), K).evaluations["balance"] == report.evaluations["balance"]
 
 from innersight_graph.engines.careful import CarefulEngine
-found = [isg.em_communities(K, 2, seed=0, n_init=6, density=1.0, engine=engine) for engine in (CarefulEngine(), "numpy")]
+engines = (CarefulEngine(), "numpy")
+found = [isg.em_communities(K, 2, seed=0, n_init=6, density=1.0, engine=engine) for engine in engines]
 assert found[0].communities == found[1].communities
 
 from innersight_graph.arrays_reader import load_arrays

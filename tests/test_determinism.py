@@ -1,4 +1,4 @@
-"""Equal seeds give equal files: over processes, hash seeds, threads, workers, engines; and no global state is touched."""
+"""Equal seeds give equal files: over processes, hash seeds, threads, workers; global state is not touched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if sys.argv[1] == "torch":
     torch.set_num_threads(int(sys.argv[2]))
 layers = [isg.Layer("input", 0, 16, "input"), isg.Layer("fc", 1, 20, "linear"), isg.Layer("out", 2, 8, "linear")]
 rng = np.random.default_rng(5)
-G = isg.LayeredDiGraph.from_arrays(layers, {("input", "fc"): rng.normal(size=(16, 20)), ("fc", "out"): rng.normal(size=(20, 8))})
+pairs = {("input", "fc"): rng.normal(size=(16, 20)), ("fc", "out"): rng.normal(size=(20, 8))}
+G = isg.LayeredDiGraph.from_arrays(layers, pairs)
 # Ids of text hash differently in every process.
 K = nx.relabel_nodes(nx.karate_club_graph(), lambda i: f"member {i}")
 jobs = None if sys.argv[3] == "None" else int(sys.argv[3])

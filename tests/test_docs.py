@@ -16,7 +16,8 @@ import innersight_graph as isg
 
 NAMES = [name for name in isg.__all__ if not name.startswith("__")]
 SECTIONS = {
-    "Parameters", "Returns", "Yields", "Raises", "Warns", "Notes", "References", "Examples", "Attributes", "See Also", "Methods",
+    "Parameters", "Returns", "Yields", "Raises", "Warns", "Notes", "References", "Examples", "Attributes", "See Also",
+    "Methods",
 }  # fmt: skip
 SOURCE = re.compile(r"paper|Eq\. ?\d|doi|Definition \d|Algorithm \d|[Tt]able \d|arXiv|jstor|:doi:|\d{4}\)|et al|& ")
 # What a method of the literature is called by; controls and plumbing have no source.

@@ -234,7 +234,7 @@ def test_a_file_that_another_program_holds_open_is_told(tmp_path: Path, monkeypa
     target = tmp_path / "a.json"
     write_text(target, "old")
     monkeypatch.setattr(os, "replace", held)
-    with pytest.raises(WriteError, match="used by another process.*close programs"):
+    with pytest.raises(WriteError, match=r"used by another process.*close programs"):
         write_text(target, "new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

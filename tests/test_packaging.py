@@ -9,7 +9,6 @@ import sys
 import tomllib
 import venv
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,12 @@ with (ROOT / "pyproject.toml").open("rb") as file:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel with the build backend itself: nothing is fetched."""
     from hatchling.builders.wheel import WheelBuilder
 
     folder = tmp_path_factory.mktemp("dist")
-    yield Path(next(iter(WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"]))))
+    return Path(next(iter(WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"]))))
 
 
 def test_the_wheel_is_pure_python_and_complete(wheel: Path) -> None:
@@ -104,9 +103,10 @@ def test_every_import_is_a_declared_dependency() -> None:
     import ast
 
     known = {"PIL": "pillow", "sklearn": "scikit-learn", "igraph": "igraph"}
-    declared = [*PROJECT["project"]["dependencies"], *sum(PROJECT["project"]["optional-dependencies"].values(), [])]
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    declared = [*PROJECT["project"]["dependencies"], *(line for lines in extras for line in lines)]
     names = {re.split(r"[<>=;\[ ]", line)[0].lower() for line in declared}
-    # pillow comes with matplotlib and torchvision, threadpoolctl with scikit-learn, the CuPy and cuGraph wheels by version.
+    # pillow comes with matplotlib, threadpoolctl with scikit-learn; the wheels of CuPy and cuGraph carry versions.
     names |= {
         "pillow",
         "threadpoolctl",

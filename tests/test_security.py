@@ -1,4 +1,4 @@
-"""Files from strangers: nothing in them is executed, none exhausts memory, every refusal is an error of this package."""
+"""Files from strangers: nothing is executed, none exhausts memory, every refusal is an error of ours."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -347,15 +348,18 @@ def test_weights_that_are_none_are_refused(tmp_path: Path, content: bytes) -> No
 @pytest.mark.parametrize(
     "spec",
     [
-        "", ":", "::", "os:system", "os.system:x", "torchvision:", "torchvision:../../etc/passwd", "torchvision:__import__",
+        "", ":", "::", "os:system", "os.system:x", "torchvision:", "torchvision:../../etc/passwd",
+        "torchvision:__import__",
         "/etc/passwd:root", "..:x", "model.py", "model.py:", "model.py:missing", "model.py:os", "model.py:NUMBER",
-        "model.py:__builtins__", "model.py:make()", "model.py:make;trap()", "no.py:make", "a\0b.py:make", "x" * 5000 + ".py:m",
+        "model.py:__builtins__", "model.py:make()", "model.py:make;trap()", "no.py:make", "a\0b.py:make",
+        "x" * 5000 + ".py:m",
     ],
 )  # fmt: skip
 def test_hostile_names_of_models_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.py").write_text(
-        "import os\nfrom pathlib import Path\nNUMBER = 3\ndef trap():\n    Path('executed').touch()\ndef make():\n    trap()\n"
+        "import os\nfrom pathlib import Path\nNUMBER = 3\n"
+        "def trap():\n    Path('executed').touch()\ndef make():\n    trap()\n"
     )
     with pytest.raises(InputError):
         isg.load_model(spec)
@@ -379,7 +383,7 @@ def test_layer_names_that_look_like_paths_stay_names(tmp_path: Path) -> None:
     layers += [isg.Layer(name, depth, 4, "linear") for depth, name in enumerate(names, start=1)]
     layers += [isg.Layer("out", len(names) + 1, 2, "linear")]
     rng = np.random.default_rng(0)
-    pairs = {(a.name, b.name): rng.normal(size=(a.width, b.width)) for a, b in zip(layers, layers[1:], strict=False)}
+    pairs = {(a.name, b.name): rng.normal(size=(a.width, b.width)) for a, b in pairwise(layers)}
     G = isg.LayeredDiGraph.from_arrays(layers, pairs)
     P = isg.random_communities(G, 2, seed=0)
     inside = tmp_path / "inside"

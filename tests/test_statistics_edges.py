@@ -1,4 +1,4 @@
-"""The edges of the statistics that small faults in them would move: ties, constants, one value, both groups of items."""
+"""Edges of the statistics, where small faults would go unnoticed: ties, constants, one value, groups of items."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/mutation.py statistics 60 --seed 0
 
-One operator, constant, condition or return value of a room is changed at a time, and the room's tests run on the changed
-source in a forked process. The score is the share of changes that made a test fail (or run out of time). Changes that alter
-nothing a test could see are not sorted out, so 100 % cannot be reached.
+One operator, constant, condition or return value of a room is changed at a time, and the room's tests run on the
+changed source in a forked process. The score is the share of changes that made a test fail (or run out of time).
+Changes that alter nothing a test could see are not sorted out, so 100 % cannot be reached.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = {
-    "graph": ["test_graph_layered", "test_graph_profiles", "test_graph_gauge", "test_graph_interchange", "test_properties"],
+    "graph": [
+        "test_graph_layered", "test_graph_profiles", "test_graph_gauge", "test_graph_interchange", "test_properties",
+    ],
     "partition": ["test_partition", "test_properties"],
     "statistics": ["test_statistics", "test_statistics_edges"],
     "mixture": ["test_mixture", "test_em", "test_properties"],
-}
+}  # fmt: skip
 SECONDS = 90
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -64,9 +66,10 @@ def changed(node: ast.AST) -> ast.AST | None:
 
 
 def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
-    """Yield (parent, field, position) of every node that can be changed; messages, annotations and types are left out."""
+    """Yield (parent, field, position) of every node that can be changed; not messages, annotations and types."""
     for field, value in ast.iter_fields(tree):
-        if field in ("annotation", "returns", "decorator_list", "type_params") or isinstance(tree, ast.Raise | ast.JoinedStr):
+        typing = field in ("annotation", "returns", "decorator_list", "type_params")
+        if typing or isinstance(tree, ast.Raise | ast.JoinedStr):
             continue
         if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.unparse(tree.test):
             continue
@@ -145,9 +148,8 @@ def main() -> None:
     for heavy in ("networkx", "numpy", "scipy.sparse", "scipy.stats", "scipy.optimize", "sklearn.metrics"):
         importlib.import_module(heavy)
     tests = [f"tests/{name}.py" for name in TESTS[given.room] if (ROOT / "tests" / f"{name}.py").exists()]
-    everything = [
-        (path, *mutant) for path in sorted((ROOT / "innersight_graph" / given.room).rglob("*.py")) for mutant in mutants(path)
-    ]
+    files = sorted((ROOT / "innersight_graph" / given.room).rglob("*.py"))
+    everything = [(path, *mutant) for path in files for mutant in mutants(path)]
     chosen = random.Random(given.seed).sample(everything, min(given.sample, len(everything)))
     untouched = next(iter((ROOT / "innersight_graph" / given.room).rglob("__init__.py")))
     if not survives(untouched, untouched.read_text(encoding="utf-8"), tests):
