@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
 from innersight_graph.probe.batches import same_data
+
+if TYPE_CHECKING:
+    from innersight_graph._html import Page
 
 __all__ = ["Report", "evaluate"]
 
@@ -144,11 +147,11 @@ class Report:
         partition.check(graph)
         return cls(graph, partition, MappingProxyType(evaluations), environment)
 
-    def to_html(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Write the report as one offline page; options as in `innersight_graph.to_html`."""
+    def to_html(self, path: str | os.PathLike[str], **options: Any) -> Page:
+        """Write the report as one offline page, which a notebook displays; options as in `innersight_graph.to_html`."""
         from innersight_graph._html import to_html
 
-        to_html(self.graph, self.partition, path, report=self, **options)
+        return to_html(self.graph, self.partition, path, report=self, **options)
 
 
 def evaluate(

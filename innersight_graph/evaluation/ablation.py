@@ -82,7 +82,9 @@ class Ablation:
     ``intervals["baseline"]``.
     - ``details["null_drop"]``: {"mean", "low", "high"} each (m,), mean and central 95 % of the random groups of the
     community's layer and
-      size; ``["null_specificity"]``, ``["null_drop/mean"]``, ``["null_specificity/mean"]`` likewise; ``["n_draws"]``.
+      size; ``["null_specificity"]``, ``["null_drop/mean"]``, ``["null_specificity/mean"]`` likewise; ``["n_draws"]``;
+      ``["null_class_drop"]``: the same per class, each (m, C); ``["null_worst"]``: {"mean", "high"} each (m,) of the
+      class a random group hurts most; ``["null_class_drop/mean"]``, ``["null_worst/mean"]`` closed at the mean.
     - ``details["specificity"]`` (m,): variance over classes; ``["specificity_ratio"]``: {layer: communities over
     random groups};
       ``["class_index"]`` (m,): (largest drop - mean of the others) / (sum of their absolute values), in [-1, 1].
@@ -262,7 +264,24 @@ def _null_results(
             details["n_draws"] = len(next(iter(tables.values())))
             if kind == "specificity" and not suffix:
                 details |= _ratios(members, by_layer, drawn, p_values)
+        if scores.n_classes > 1:
+            details |= _class_bands(members, tables, suffix)
     return details
+
+
+def _class_bands(members: Members, tables: Mapping[str, FloatArray], suffix: str) -> dict[str, Any]:
+    """Return how far random groups of a community's layer and size move each class, and the class they move most."""
+    shape = (len(members.partition), next(iter(tables.values())).shape[-1] - 1)
+    band = {part: np.full(shape, np.nan) for part in ("mean", "low", "high")}
+    worst = {part: np.full(shape[0], np.nan) for part in ("mean", "high")}
+    for groups in members.layers:
+        drops = tables[groups.layer][:, groups.tested, 1:]
+        rows = groups.communities[groups.tested]
+        band["mean"][rows] = drops.mean(0)
+        band["low"][rows], band["high"][rows] = np.quantile(drops, [0.025, 0.975], axis=0)
+        worst["mean"][rows] = drops.max(-1).mean(0)
+        worst["high"][rows] = np.quantile(drops.max(-1), 0.975, axis=0)
+    return {f"null_class_drop{suffix}": band, f"null_worst{suffix}": worst}
 
 
 def _ratios(
