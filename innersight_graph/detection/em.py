@@ -127,6 +127,10 @@ def em_communities(
     three to nine iterations are usual. Ties go to the lowest restart. The winner is run to its fixed point in float64,
     and leave-one-out moves are kept if the criterion (with one given number: the likelihood) rises.
 
+    Many machines: ``with joblib.parallel_config("dask")`` (or ``"ray"``) carries the pieces of work to a cluster, and a
+    lost worker's pieces are run again. Several GPUs: a `dask_cuda.LocalCUDACluster` gives each worker one device; pass
+    ``engine="torch:cuda"``.
+
     References
     ----------
     Newman & Leicht 2007, doi:10.1073/pnas.0610537104 (EM mixture); Biernacki, Celeux & Govaert 2010,
