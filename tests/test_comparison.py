@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -213,3 +214,14 @@ def test_tasks_and_contenders_can_run() -> None:
     G, truth = TASKS["hubs/1"].make(1)
     assert len(truth) == TASKS["hubs/1"].number == 4
     assert np.isfinite(G.matrix("input", "hidden1")).all()
+
+
+@pytest.mark.parametrize("task", ["layers/2.5", "roles/0.1", "hubs/1", "null/hubs"])
+def test_recorded_figures_still_hold(task: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    recorded = read_results(Path(__file__).parent / "benchmarks" / "leaderboard.csv")
+    wanted = {"task": task, "contender": "block model", "number": "estimated", "seed": 1000}
+    (before,) = [row for row in recorded if all(row[key] == value for key, value in wanted.items())]
+    again = benchmark(tmp_path / "again.csv", tasks=[task], contenders=["block model"], seeds=1)
+    (now,) = [row for row in again if row["number"] == "estimated"]
+    assert now["ari"] == pytest.approx(before["ari"], abs=0.08)
+    assert now["found"] == before["found"]

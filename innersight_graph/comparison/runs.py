@@ -139,7 +139,8 @@ def benchmark(
     with _Writer(path) as writer:
         graphs = _Graphs()
         for task, name, number, seed in _tracked(plan, progress):
-            writer.write(_run(graphs.of(task, seed), task, name, methods[name], number, seed))
+            repeat = not quick and not task.slow and seed < _FIRST_SEED + _STABILITY_SEEDS
+            writer.write(_run(graphs.of(task, seed), task, name, methods[name], number, seed, repeat))
     return read_results(path)
 
 
@@ -208,7 +209,7 @@ class _Graphs:
 
 
 def _run(
-    made: tuple[Any, Partition], task: Task, name: str, contender: Contender, number: str, seed: int
+    made: tuple[Any, Partition], task: Task, name: str, contender: Contender, number: str, seed: int, repeat: bool
 ) -> dict[str, Any]:
     G, truth = made
     row: dict[str, Any] = dict.fromkeys(FIELDS)
@@ -226,7 +227,7 @@ def _run(
     row["seconds"] = round(time.process_time() - begin, 4)
     score = agreement(truth, found)
     row |= {"ari": round(score.ari, 6), "ami": round(score.ami, 6), "found": _found(found, len(truth.layers))}
-    if seed < _FIRST_SEED + _STABILITY_SEEDS and not task.slow:
+    if repeat:
         again = detect(G, contender.method, **{**options, "seed": seed + 7})
         row["stability"] = round(agreement(found, again).ari, 6)
     row["megabytes"] = _peak_memory() if task.slow else None

@@ -18,8 +18,9 @@ INTRODUCTION = """# Planted benchmark
 
 Made by `python tests/benchmarks/leaderboard.py`; every line of `leaderboard.csv` is one run. Graphs have the seeds 1000
 upwards, development used others. The number of graphs differs between cells and stands in the last table.
-Where weights are bare signs every method reads them as they are (`density=1.0, gauge="none"`); dense weights are read with each
-method's defaults. "EM, as in the paper" is ten random starts without the leave-one-out moves of `em_communities`.
+Where weights are bare signs every method reads them as they are (`density=1.0, gauge="none"`); dense weights are read
+with each method's defaults. "EM, as in the paper" is ten random starts without the leave-one-out moves of
+`em_communities`.
 """
 
 
