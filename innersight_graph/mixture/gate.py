@@ -45,7 +45,7 @@ def judge(gain: float, null_gain: Callable[[int, bool], float]) -> Verdict:
     --------
     >>> judge(10.0, lambda k, thorough: 1.0)
     Verdict(accepted=True, null_gain=1.0, n_shuffles=3)
-    >>> judge(1.5, lambda k, thorough: float(k == 9) * 2.0).accepted
+    >>> judge(1.5, lambda k, thorough: 1.0 + (k == 9)).accepted
     False
     """
     worst = max(null_gain(k, False) for k in range(_FEW))
