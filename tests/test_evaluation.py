@@ -1,4 +1,4 @@
-"""Every evaluator against a naive implementation written separately, on an MLP, a residual CNN and a tiny transformer."""
+"""Every evaluator against a naive implementation, on an MLP, a residual CNN and a tiny transformer."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def correct(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_structure_is_networkx_modularity_of_the_projection(name: str) -> None:
-    model, _, _, G, P = case(name)
+    _, _, _, G, P = case(name)
     e = isg.Structure(G).evaluate(G, P)
     for layer in P.layers:
         groups = list(P.restrict(layer))
@@ -146,7 +146,7 @@ def test_sensitivity_of_token_models_is_taken_at_the_embeddings() -> None:
 
 
 def test_the_sketch_approaches_the_exact_matrix_and_tells_its_error() -> None:
-    model, x, _, G, P = case("mlp")
+    model, x, _, G, _ = case("mlp")
     exact = isg.Sensitivity(model, x, method="exact").grams(G, ["0"])["0"]
     errors = []
     for directions in (4, 100):
@@ -441,8 +441,9 @@ def test_a_community_of_consequence_is_found_and_chance_is_not() -> None:
 
 
 @pytest.mark.parametrize("make_evaluator", [
-    lambda m, x, y, G: isg.Structure(G), lambda m, x, y, G: isg.Sensitivity(m, x), lambda m, x, y, G: isg.Consistency(m, x),
-    lambda m, x, y, G: isg.PartitionScore(m, x, G), lambda m, x, y, G: isg.Ablation(m, (x, y)), lambda m, x, y, G: isg.Occlusion(m, x, window=3),
+    lambda m, x, y, G: isg.Structure(G), lambda m, x, y, G: isg.Sensitivity(m, x),
+    lambda m, x, y, G: isg.Consistency(m, x), lambda m, x, y, G: isg.PartitionScore(m, x, G),
+    lambda m, x, y, G: isg.Ablation(m, (x, y)), lambda m, x, y, G: isg.Occlusion(m, x, window=3),
 ])  # fmt: skip
 def test_seeded_nulls_repeat_and_the_model_is_untouched(make_evaluator: Any) -> None:
     model, x, y, G, P = case("cnn")
@@ -508,6 +509,56 @@ def test_occlusion_stride_fill_mask_and_channels() -> None:
     grey = isg.Occlusion(model, x, window=3, fill=0.5).evaluate(G, P).maps["heat"]
     assert (grey[:, 7, 7] > 0).all()
     assert np.array_equal(focus(np.zeros((2, 3, 3))), [0.0, 0.0])
+
+
+class Downsampling(nn.Module):
+    """Strided, padded, pooled and normalised maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.bn = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.b, self.c = nn.Conv2d(4, 5, 3, stride=2, padding=1), nn.Conv2d(5, 6, 3, padding=1)
+        self.pool, self.fc = nn.MaxPool2d(2), nn.Linear(6 * 81, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.relu(self.bn(self.a(x)))
+        h = self.pool(torch.nn.functional.gelu(self.b(h)))
+        return self.fc(torch.sigmoid(self.c(h)).flatten(1))
+
+
+def test_occlusion_on_crops_equals_whole_images_at_every_position() -> None:
+    torch.manual_seed(0)
+    model, x = Downsampling().eval(), torch.rand(2, 2, 36, 36)
+    G = isg.neuron_graph(model, example=x[:1])
+    P = Partition.from_labels(G, {"a": [0, 0, 1, 1], "b": [0, 0, 1, 1, 1], "c": [0, 0, 0, 1, 1, 1]}, method="by hand")
+    e = isg.Occlusion(model, x, window=3).evaluate(G, P)
+    assert e.details["method"] == {"a": "crops", "b": "crops", "c": "batched windows"}
+    with torch.no_grad():
+        maps = {"a": lambda z: torch.relu(model.bn(model.a(z)))}
+        maps["b"] = lambda z: torch.nn.functional.gelu(model.b(maps["a"](z)))
+        for y, column in itertools.product((0, 1, 2, 7, 17, 18, 34, 35), repeat=2):
+            covered = x.clone()
+            covered[:, :, max(0, y - 1) : y + 2, max(0, column - 1) : column + 2] = 0
+            for layer, outputs in maps.items():
+                change = ((outputs(covered) - outputs(x)) ** 2).mean((0, 2, 3))
+                for i in (i for i in range(len(P)) if P.layer_of(i) == layer):
+                    expected = float(change[members(P, i)].mean().sqrt())
+                    assert e.maps["heat"][i, y, column] == pytest.approx(expected, abs=1e-5)
+
+
+def test_progress_shows_a_bar_only_where_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, x, y, G, P = case("mlp")
+    isg.evaluate(G, P, isg.Ablation(model, (x, y)), nulls=3, seed=0, progress=True)
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr("innersight_graph.evaluation.progress.PATIENCE", 0.0)
+    isg.evaluate(G, P, isg.Ablation(model, (x, y)), nulls=3, seed=0, progress=True)
+    assert capfd.readouterr().err == ""  # not a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    report = isg.evaluate(G, P, isg.Ablation(model, (x, y)), nulls=3, seed=0, progress=True)
+    assert not report.environment["partial"]
+    assert "random groups" in capfd.readouterr().err
 
 
 # --- arguments

@@ -23,7 +23,8 @@ class ChainCNN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 10, 3), nn.BatchNorm2d(10), nn.ReLU()
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(8, 10, 3), nn.BatchNorm2d(10), nn.ReLU(),
         )  # fmt: skip
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(10 * 4, 12), nn.ReLU(), nn.Dropout(), nn.Linear(12, 4))
 

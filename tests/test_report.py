@@ -1,4 +1,4 @@
-"""`evaluate` and `Report`: round trip, words, interruption, selection on test data, memory, and a model that never notices."""
+"""`evaluate` and `Report`: round trip, words, interruption, selection, memory, and an untouched model."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def test_round_trip_keeps_every_evaluator_equal(name: str, tmp_path: Path) -> No
 
 def test_values_of_every_kind_survive() -> None:
     value = {
-        "f32": np.float32([1.1, np.nan, np.inf]), "bool": np.array([[True, False]]), "int": np.arange(3), "empty": np.zeros((0, 2)),
+        "f32": np.float32([1.1, np.nan, np.inf]), "bool": np.array([[True, False]]), "int": np.arange(3),
+        "empty": np.zeros((0, 2)),
         "tuple": (1, "a", (2.5,)), "keys": {1: "x", "y": None}, "nan": float("nan"), "list": [float("-inf"), True],
     }  # fmt: skip
     back = decode(json.loads(json.dumps(encode(value), allow_nan=False)))
@@ -155,7 +156,7 @@ def test_scores_on_the_data_of_the_selection_are_refused_or_stamped() -> None:
 
 
 def test_files_that_cannot_be_written_or_read_are_named(tmp_path: Path) -> None:
-    model, x, y, G, P = case()
+    _, _, _, G, P = case()
     report = isg.evaluate(G, P, isg.Structure(G), nulls=0)
     blocked = tmp_path / "file"
     blocked.write_text("")

@@ -20,17 +20,18 @@ def steps(items: Sequence[T], what: str, progress: bool) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    console = Console(stderr=True)
     started = time.monotonic()
     bar: Progress | None = None
     try:
         for done, item in enumerate(items):
             spent = time.monotonic() - started
-            if bar is None and done and spent * len(items) / done > PATIENCE:
+            if bar is None and console.is_terminal and done and spent * len(items) / done > PATIENCE:
                 bar = Progress(
                     TextColumn("{task.description}"),
                     BarColumn(),
                     TimeRemainingColumn(),
-                    console=Console(stderr=True),
+                    console=console,
                     transient=True,
                 )
                 bar.start()

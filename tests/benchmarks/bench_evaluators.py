@@ -1,7 +1,10 @@
-"""Closing and occlusion side by side with Captum, in one run: ``python tests/benchmarks/bench_evaluators.py [--quick]``.
+"""Closing and occlusion side by side with Captum, in one run: ``python tests/benchmarks/bench_evaluators.py
+[--quick]``.
 
-Both do the same work on one thread: close every community of a layer, or slide a window over every position for every community.
-Captum gets its best of two batch settings. Seconds are CPU seconds of the process, best of a few repeats; ratios are Captum over ours.
+Both do the same work on one thread: close every community of a layer, or slide a window over every position for
+every community.
+Captum gets its best of two batch settings. Seconds are CPU seconds of the process, best of a few repeats; ratios are
+Captum over ours.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +31,7 @@ from innersight_graph.probe.sites import find_sites
 
 def mlp() -> nn.Module:
     sizes = (784, 128, 64, 32, 10)
-    pairs = [(nn.Linear(a, b), nn.ReLU()) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    pairs = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(sizes)]
     return nn.Sequential(*[layer for pair in pairs for layer in pair][:-1])
 
 
@@ -68,13 +72,17 @@ def geometric_mean(values: Iterable[float]) -> float:
     return float(np.exp(np.mean(np.log(list(values)))))
 
 
-# --- closing --------------------------------------------------------------------------------------------------------------------
+# --- closing
+# --------------------------------------------------------------------------------------------------------------------
 
 
-def closing_row(model: nn.Module, G: Any, x: torch.Tensor, layer: str, k: int, repeats: int, n_layers: int) -> dict[str, Any]:
+def closing_row(
+    model: nn.Module, G: Any, x: torch.Tensor, layer: str, k: int, repeats: int, n_layers: int
+) -> dict[str, Any]:
     """Every community of one layer closed in turn, ours against Captum's LayerFeatureAblation.
 
-    A session on the model serves all layers: its opening (settling where to close, one clean pass) is timed and shared out.
+    A session on the model serves all layers: its opening (settling where to close, one clean pass) is timed and
+    shared out.
     """
     from captum.attr import LayerFeatureAblation
 
@@ -129,10 +137,13 @@ def closing_row(model: nn.Module, G: Any, x: torch.Tensor, layer: str, k: int, r
     return {"layer": layer, "k": k, "ours_s": first, "captum_s": best, "ratio": best / first, "difference": spread}
 
 
-# --- occlusion ------------------------------------------------------------------------------------------------------------------
+# --- occlusion
+# ------------------------------------------------------------------------------------------------------------------
 
 
-def occlusion_row(model: nn.Module, G: Any, x: torch.Tensor, layer: str, k: int, window: int, repeats: int) -> dict[str, Any]:
+def occlusion_row(
+    model: nn.Module, G: Any, x: torch.Tensor, layer: str, k: int, window: int, repeats: int
+) -> dict[str, Any]:
     """Maps of every community of one layer: one pass of ours, one Captum run with k outputs per sample."""
     from captum.attr import Occlusion
 
@@ -148,12 +159,12 @@ def occlusion_row(model: nn.Module, G: Any, x: torch.Tensor, layer: str, k: int,
     module = model.get_submodule(json.loads(G.layer(layer).closing)["module"])
     seen: list[torch.Tensor] = []
 
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def stop(m: nn.Module, a: Any, out: torch.Tensor) -> None:
         seen.append(out)
-        raise Enough
+        raise EnoughError
 
     with torch.no_grad():
         handle = module.register_forward_hook(lambda m, a, out: seen.append(out))
@@ -166,7 +177,7 @@ def occlusion_row(model: nn.Module, G: Any, x: torch.Tensor, layer: str, k: int,
         handle = module.register_forward_hook(stop)
         try:
             model(inputs)
-        except Enough:
+        except EnoughError:
             pass
         finally:
             handle.remove()
@@ -180,7 +191,8 @@ def occlusion_row(model: nn.Module, G: Any, x: torch.Tensor, layer: str, k: int,
         # One community is timed and multiplied: Captum needs a run for each.
         with torch.no_grad():
             Occlusion(lambda z: change_of(z, 0)).attribute(
-                x, sliding_window_shapes=(x.shape[1], window, window) if x.ndim == 4 else (1,), perturbations_per_eval=at_once,
+                x, sliding_window_shapes=(x.shape[1], window, window) if x.ndim == 4 else (1,),
+                perturbations_per_eval=at_once,
                 strides=(x.shape[1], 1, 1) if x.ndim == 4 else 1,
             )  # fmt: skip
 
@@ -207,27 +219,53 @@ def main() -> None:
 
     cases: list[tuple[str, nn.Module, torch.Tensor, list[tuple[str, int]]]] = [
         ("mlp", mlp(), torch.randn(1000, 784), [("0", 15), ("2", 15), ("4", 15)]),
-        ("convnet", ConvNet(), torch.randn(64 if not arguments.quick else 16, 3, 64, 64), [("conv1", 4), ("conv2", 4), ("conv3", 4), ("conv3", 16), ("fc1", 4)]),
+        (
+            "convnet", ConvNet(), torch.randn(64 if not arguments.quick else 16, 3, 64, 64),
+            [("conv1", 4), ("conv2", 4), ("conv3", 4), ("conv3", 16), ("fc1", 4)],
+        ),
     ]  # fmt: skip
     size = 64 if not arguments.quick else 32
-    layers = ["conv1", "layer1.0.conv1", "layer1.1.conv2", "layer2.0.conv1", "layer2.0.downsample.0", "layer3.0.conv1", "layer3.1.conv2", "layer4.0.conv1", "layer4.1.conv1"]  # fmt: skip
-    cases.append(("resnet18", resnet18(), torch.randn(32 if not arguments.quick else 8, 3, size, size), [(name, 8) for name in layers]))
+    layers = [
+        "conv1", "layer1.0.conv1", "layer1.1.conv2", "layer2.0.conv1", "layer2.0.downsample.0", "layer3.0.conv1",
+        "layer3.1.conv2", "layer4.0.conv1", "layer4.1.conv1",
+    ]  # fmt: skip
+    cases.append(
+        (
+            "resnet18",
+            resnet18(),
+            torch.randn(32 if not arguments.quick else 8, 3, size, size),
+            [(name, 8) for name in layers],
+        )
+    )
     for name, model, x, rows in cases if arguments.only != "occlusion" else ():
         model.eval()
         G = isg.neuron_graph(model, example=x[:1])
         table = [closing_row(model, G, x, layer, k, repeats, len(rows)) for layer, k in rows]
         results["closing"][name] = {"rows": table, "geometric_mean": geometric_mean(r["ratio"] for r in table)}
         for row in table:
-            print(f"closing {name:9s} {row['layer']:22s} k={row['k']:2d} ours {row['ours_s']:.3f} s, Captum {row['captum_s']:.3f} s, ratio {row['ratio']:.1f}, difference {row['difference']:.1g}", flush=True)
+            print(
+                f"closing {name:9s} {row['layer']:22s} k={row['k']:2d} ours {row['ours_s']:.3f} s, "
+                f"Captum {row['captum_s']:.3f} s, ratio {row['ratio']:.1f}, difference {row['difference']:.1g}",
+                flush=True,
+            )
         print(f"closing {name}: geometric mean {results['closing'][name]['geometric_mean']:.1f}", flush=True)
 
     side = 64 if not arguments.quick else 32
     model = ConvNet(side).eval()
     x = torch.rand(1, 3, side, side)
     G = isg.neuron_graph(model, example=x)
-    results["occlusion"] = [occlusion_row(model, G, x, layer, 4, 5, 1) for layer in ("conv1", "conv2", "conv3") if arguments.only != "closing"]
+    results["occlusion"] = [
+        occlusion_row(model, G, x, layer, 4, 5, 1)
+        for layer in ("conv1", "conv2", "conv3")
+        if arguments.only != "closing"
+    ]
     for row in results["occlusion"]:
-        print(f"occlusion {row['layer']:6s} {row['method']}: ours {row['ours_s']:.2f} s for all, Captum {row['captum_s_one_community']:.2f} s for one of {row['k']}: ratio {row['ratio_one_community']:.1f} for one, {row['ratio_all_communities']:.1f} for all", flush=True)
+        print(
+            f"occlusion {row['layer']:6s} {row['method']}: ours {row['ours_s']:.2f} s for all, "
+            f"Captum {row['captum_s_one_community']:.2f} s for one of {row['k']}: "
+            f"ratio {row['ratio_one_community']:.1f} for one, {row['ratio_all_communities']:.1f} for all",
+            flush=True,
+        )
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=1)
