@@ -286,7 +286,8 @@ class _Fit:
             # As many as directions stand out, or more if the bound likes more: it refuses any, but ranks them.
             curve = self.outcome.curve if self.outcome is not None else {}
             least = 1 + self.test.n_significant
-            self._settle(max((size for size in curve if size >= least), key=curve.__getitem__, default=least))
+            whole = [size for size in curve if size >= least and self._search.fits(size)[0].n_groups == size]
+            self._settle(max(whole, key=curve.__getitem__, default=least), asked=True)
             self.mode = "weak evidence"
 
     def compare_with_rotations(self, rotations: int, alpha: float, seed: np.random.SeedSequence) -> None:
