@@ -238,11 +238,14 @@ def _reading(G: Any, method: str | Callable[..., Any]) -> dict[str, Any]:
     """Keep every connection as it is where weights are bare signs: thresholds and rescaling could only lose some."""
     if not all(np.isin(_values(W), (-1.0, 1.0)).all() for W in G.connections.values()):
         return {}
-    detector = method
-    if isinstance(method, str):
-        detector = getattr(import_module(f"innersight_graph.detection.{method}"), f"{method}_communities")
+    detector: Callable[..., Any] = method if callable(method) else _detector(method)
     accepted = inspect.signature(detector).parameters
     return {name: value for name, value in (("density", 1.0), ("gauge", "none")) if name in accepted}
+
+
+def _detector(method: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(import_module(f"innersight_graph.detection.{method}"), f"{method}_communities")
+    return found
 
 
 def _values(W: Any) -> Any:
