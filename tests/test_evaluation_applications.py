@@ -270,6 +270,21 @@ def test_activation_levels_and_error_profile(name: str) -> None:
     assert e.maps["level"][0, e.details["top_samples"][0, 0]] == e.maps["level"][0].max()
 
 
+def test_loaders_that_shuffle_and_iterators_give_consistent_results() -> None:
+    model, x, y = make("mlp")
+    G = isg.neuron_graph(model, example=x[:1])
+    P = Partition.from_labels(G, {"0": groups_of(8, 3)}, method="by hand")
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=7, shuffle=True)
+    plain = isg.ActivationLevel(model, (x, y)).evaluate(G, P)
+    shuffled = isg.ActivationLevel(model, loader).evaluate(G, P)
+    assert np.allclose(plain.maps["auc"], shuffled.maps["auc"], atol=1e-9)
+    ablation = isg.Ablation(model, iter([(x[:9], y[:9]), (x[9:], y[9:])]))
+    score = isg.PartitionScore(model, iter([x[:9], x[9:]]), G)
+    for evaluator in (ablation, score):
+        assert evaluator.evaluate(G, P) == evaluator.evaluate(G, P)
+    assert np.allclose(ablation.evaluate(G, P).per_community, isg.Ablation(model, loader).evaluate(G, P).per_community)
+
+
 def test_embedding_numbers_equal_scikit_learn() -> None:
     model, select, _, units = planted_noise(0)
     x, y = select[0][:80], select[1][:80]

@@ -16,6 +16,7 @@ from innersight_graph.evaluation.members import Members, against_draws
 from innersight_graph.evaluation.progress import steps
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.evaluation.verdicts import class_verdicts, findings_of
+from innersight_graph.probe.batches import held
 from innersight_graph.statistics import holm, minimum_detectable_effect
 
 __all__ = ["Ablation"]
@@ -121,7 +122,7 @@ class Ablation:
                 f"joint={joint} came; it is the largest number of communities closed together, at least 1."
             )
         self.model = model
-        self.data = data
+        self.data = held(data)
         self.value = value
         self.joint = int(joint)
         self.metric = metric

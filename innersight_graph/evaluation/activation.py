@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from innersight_graph.evaluation.closings import ClosingRun
 from innersight_graph.evaluation.members import LayerGroups, Members, null_of_layers
 from innersight_graph.evaluation.result import Evaluation
+from innersight_graph.probe.batches import held, in_order
 from innersight_graph.probe.tables import measured
 from innersight_graph.statistics import auc
 
@@ -52,7 +53,7 @@ class ActivationLevel:
 
     def __init__(self, model: Any, data: Any, *, output: Any = None, name: str = "activation") -> None:
         self.model = model
-        self.data = data
+        self.data = held(data)
         self.output = output
         self.name = name
 
@@ -61,13 +62,14 @@ class ActivationLevel:
     ) -> Evaluation:
         """Measure a partition of G; see the class for what is returned."""
         members = Members.of(G, partition)
+        data = in_order(self.data)
         layers = [g.layer for g in members.layers]
-        with ClosingRun(self.model, self.data, members.graph, [], metric="classification", output=self.output) as run:
+        with ClosingRun(self.model, data, members.graph, [], metric="classification", output=self.output) as run:
             scores = run.scores
         targets = np.asarray(scores.classes)
         tables = {
             layer: table.astype(np.float64)
-            for layer, table in measured(self.model, self.data, members.graph, layers).items()
+            for layer, table in measured(self.model, data, members.graph, layers).items()
         }
         levels = {g.layer: self._levels(tables, g, g.labels, scores.n) for g in members.layers}
         areas = {layer: class_areas(level, targets, scores.n_classes) for layer, level in levels.items()}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from innersight_graph.evaluation.members import LayerGroups, Members, layer_mean, null_of_layers
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.layered import LayeredDiGraph
+from innersight_graph.probe.batches import held
 from innersight_graph.probe.tables import measured
 
 __all__ = ["Consistency"]
@@ -54,7 +55,7 @@ class Consistency:
 
     def __init__(self, model: Any, data: Any, *, literal: bool = False, name: str = "consistency") -> None:
         self.model = model
-        self.data = data
+        self.data = held(data)
         self.literal = literal
         self.name = name
         self._deviations: WeakKeyDictionary[LayeredDiGraph, dict[str, FloatArray]] = WeakKeyDictionary()

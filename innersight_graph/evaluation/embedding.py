@@ -11,6 +11,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.evaluation.closings import ClosingRun
 from innersight_graph.evaluation.members import LayerGroups, Members, null_of_layers
 from innersight_graph.evaluation.result import Evaluation
+from innersight_graph.probe.batches import held, in_order
 from innersight_graph.probe.tables import measured
 from innersight_graph.statistics import holm
 
@@ -77,7 +78,7 @@ class Embedding:
                 f"max_samples={max_samples} came; five nearest neighbours need at least {NEIGHBOURS + 2} samples."
             )
         self.model = model
-        self.data = data
+        self.data = held(data)
         self.permutations = permutations
         self.tsne = tsne
         self.max_samples = max_samples
@@ -91,7 +92,8 @@ class Embedding:
         from sklearn.metrics import silhouette_score
 
         members = Members.of(G, partition)
-        with ClosingRun(self.model, self.data, members.graph, [], metric="classification") as run:
+        data = in_order(self.data)
+        with ClosingRun(self.model, data, members.graph, [], metric="classification") as run:
             targets = np.asarray(run.scores.classes)
         if len(targets) < NEIGHBOURS + 2:
             raise InputError(f"{len(targets)} samples came; five nearest neighbours need at least {NEIGHBOURS + 2}.")
@@ -99,8 +101,7 @@ class Embedding:
         targets = targets[samples].astype(np.int32)
         layers = [g.layer for g in members.layers]
         tables = {
-            k: v[:, samples].astype(np.float64)
-            for k, v in measured(self.model, self.data, members.graph, layers).items()
+            k: v[:, samples].astype(np.float64) for k, v in measured(self.model, data, members.graph, layers).items()
         }
         m = len(members.partition)
         purity, silhouette, p = (np.full(m, np.nan) for _ in range(3))

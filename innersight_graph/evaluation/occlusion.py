@@ -12,6 +12,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.evaluation.members import LayerGroups, Members, null_of_layers
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.layered import LayeredDiGraph
+from innersight_graph.probe.batches import held
 from innersight_graph.probe.occluding import Maps, occlusion_maps
 
 __all__ = ["Occlusion"]
@@ -87,7 +88,7 @@ class Occlusion:
         if window < 1 or stride < 1:
             raise InputError(f"window={window} and stride={stride} came; both are numbers of pixels, at least 1.")
         self.model = model
-        self.images = images
+        self.images = held(images)
         self.window = int(window)
         self.stride = int(stride)
         self.fill = fill

@@ -13,6 +13,7 @@ from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.evaluation.sensitivity import Sensitivity
 from innersight_graph.evaluation.structure import Structure
 from innersight_graph.graph.interchange import as_layered
+from innersight_graph.probe.batches import held
 
 __all__ = ["CriterionName", "PartitionScore"]
 
@@ -90,16 +91,16 @@ class PartitionScore:
         name: str = "score",
     ) -> None:
         self.model = model
-        self.data = data
+        self.data = held(data)
         self.graph = as_layered(G)
         self.alpha = float(alpha)
         self.beta = float(beta)
         self.literal = literal
         self.name = CriterionName(name)
-        self.name.data = data
+        self.name.data = self.data
         self.history: dict[str, dict[int, tuple[float, float, float]]] = {}
-        self._sensitivity = Sensitivity(model, data, literal=literal)
-        self._consistency = Consistency(model, data, literal=literal)
+        self._sensitivity = Sensitivity(model, self.data, literal=literal)
+        self._consistency = Consistency(model, self.data, literal=literal)
         self._structure = Structure(literal=literal)
 
     def __call__(self, partition: Any) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from innersight_graph.evaluation.members import LayerGroups, Members, layer_mean, null_of_layers
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.layered import LayeredDiGraph
+from innersight_graph.probe.batches import held
 from innersight_graph.probe.jacobians import SensitivityGram, sensitivity_grams
 
 __all__ = ["Sensitivity"]
@@ -76,7 +77,7 @@ class Sensitivity:
         name: str = "sensitivity",
     ) -> None:
         self.model = model
-        self.data = data
+        self.data = held(data)
         self.spatial = spatial
         self.method = method
         self.directions = directions

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from innersight_graph.errors import InputError
 
-__all__ = ["Batch", "Batches", "same_data", "select_output"]
+__all__ = ["Batch", "Batches", "held", "in_order", "same_data", "select_output"]
 
 Output = Callable[[Any], torch.Tensor] | str | int | None
 
@@ -135,6 +135,17 @@ class Batches:
                 f"{tuple(tensor.shape)}); every score "
                 "would be NaN. Clean or drop these samples first."
             )
+
+
+def held(data: Any) -> Any:
+    """Return the data, a one-shot iterator kept in memory so that it can be read again."""
+    return list(data) if isinstance(data, Iterator) else data
+
+
+def in_order(data: Any) -> Any:
+    """Return the data with one order for every reading: a loader, which may shuffle, is read once and kept."""
+    plain = (torch.Tensor, np.ndarray, list, tuple, Mapping, torch.utils.data.Dataset)
+    return data if isinstance(data, plain) or not isinstance(data, Iterable) else list(data)
 
 
 def same_data(a: Any, b: Any) -> bool:
