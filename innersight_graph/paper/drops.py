@@ -78,7 +78,7 @@ def _row(closed: Evaluation, P: Partition, i: int, classes: tuple[str, ...]) -> 
 
 def _controls(study: Study, network: Network, P: Partition) -> dict[str, Mapping[str, float]]:
     """Specificity ratio of the same search without signs, of the printed search, of random groups, and on initial weights."""
-    search = {"layers": network.layers, "seed": study.settings.seed, "n_jobs": 1}
+    search: dict[str, Any] = {"layers": network.layers, "seed": study.settings.seed, "n_jobs": 1}
     partitions: dict[str, tuple[Partition, Any, Any]] = {
         "random groups": (random_communities(network.graph, like=P, seed=study.settings.seed + 1), None, None),
         "without signs": (study.main("linear", "watanabe"), None, None),

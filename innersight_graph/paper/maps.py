@@ -132,7 +132,8 @@ def _row_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[
     x, y = (maps.reshape(len(maps), -1) for maps in (a, b))
     x, y = (table - table.mean(axis=1, keepdims=True) for table in (x, y))
     size = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    return np.divide((x * y).sum(axis=1), size, out=np.full(len(x), np.nan), where=size > 0)
+    correlation: NDArray[np.float64] = np.divide((x * y).sum(axis=1), size, out=np.full(len(x), np.nan), where=size > 0)
+    return correlation
 
 
 # ---------------------------------------------------------------------- Fig. 2b

@@ -74,9 +74,9 @@ def fewer(data: ImageData, held_out: int | None) -> ImageData:
     """Return the same data with at most so many validation and test images."""
     if held_out is None:
         return data
-    cut = {name: Split(*(tensor[:held_out] for tensor in getattr(data, name))) for name in ("validation", "test")}
+    validation, test = (Split(*(tensor[:held_out] for tensor in split)) for split in (data.validation, data.test))
     masks = {name: mask if name == "train" else mask[:held_out] for name, mask in data.masks.items()}
-    return replace(data, masks=masks, **cut)
+    return replace(data, masks=masks, validation=validation, test=test)
 
 
 def linear_network(data: ImageData, *, seed: int) -> nn.Sequential:

@@ -40,7 +40,7 @@ class Verdict:
         In our words, with the place in the paper.
     outcome : {"supported", "not supported", "cannot be decided here"}
     number : float
-        What the outcome rests on; ``nan`` only where nothing could be measured.
+        What the outcome rests on; 0 cases where nothing could be measured.
     unit : str
         What the number is.
     rule : str
@@ -84,7 +84,9 @@ class Artefact:
 
 
 def verdict(claim: str, *, holds: bool, fails: bool, number: float, unit: str, rule: str, says: str) -> Verdict:
-    """Make a verdict; what neither holds nor fails cannot be decided."""
+    """Make a verdict; what neither holds nor fails cannot be decided, nor what there was no case of."""
+    if not math.isfinite(number):
+        return Verdict(claim, UNDECIDED, 0.0, f"cases to measure (none, so there is no {unit})", rule, says)
     outcome = SUPPORTED if holds else NOT_SUPPORTED if fails else UNDECIDED
     return Verdict(claim, outcome, float(number), unit, rule, says)
 

@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float64]
 POINTS = 600
 PERPLEXITY = 30.0
 # Random partitions per layer; each needs all distances between the points anew.
-PARTITIONS = 79
+PARTITIONS = 59
 
 
 def fig3a(study: Study) -> Artefact:

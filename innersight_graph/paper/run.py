@@ -173,7 +173,7 @@ def _made(name: str, make: Callable[[Study], Artefact], study: Study, teller: _T
 
 def _conclude(records: Mapping[str, dict[str, Any]], study: Study, started: float) -> PaperResult:
     verdicts = [
-        Verdict(**{**v, "number": float("nan") if v["number"] is None else v["number"]})
+        Verdict(**v)
         for r in records.values()
         for v in r["verdicts"]
     ]

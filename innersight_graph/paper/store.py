@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innersight_graph.errors import InputError
-from innersight_graph.graph.storage import whole_file
+from innersight_graph.files import write_bytes
 from innersight_graph.paper.record import Artefact, plain
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ class Store:
 
     def write(self, path: Path, content: str | bytes) -> None:
         """Write a file whole or not at all."""
-        with whole_file(path) as temporary:
-            temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        write_bytes(path, content.encode("utf-8") if isinstance(content, str) else content)
 
     def finished(self, name: str) -> dict[str, Any] | None:
         """Return the record of a finished artefact, or None where it must be made (again)."""

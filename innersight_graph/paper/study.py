@@ -186,7 +186,7 @@ class Study:
             material = network.material(self.numbers(kind, number), layers)
             jobs = {key: (find, key[0], material, key[1]) for key in missing}
             for key, result in self.spread(jobs, f"communities of the {kind} network"):
-                found[key] = self._keep(network, *key, layers, result)
+                found[key] = self._keep(network, key[0], key[1], layers, result)
         table: dict[str, dict[int, Partition]] = {}
         for (method, seed), partition in found.items():
             if partition is not None:

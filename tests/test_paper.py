@@ -1,0 +1,312 @@
+"""The paper in one call: every artefact, honest verdicts, resumption, the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from innersight_graph.data import ImageData, Split, load_digits
+from innersight_graph.errors import InputError
+from innersight_graph.paper import ARTEFACTS, PaperResult, run_paper
+from innersight_graph.paper import noise as noise_module
+from innersight_graph.paper.networks import NETWORKS, convolutional_network, fewer, linear_network, load_data
+from innersight_graph.paper.page import make_page
+from innersight_graph.paper.record import (
+    NOT_SUPPORTED,
+    SUPPORTED,
+    UNDECIDED,
+    Artefact,
+    all_some_none,
+    plain,
+    verdict,
+    within_reach,
+)
+from innersight_graph.paper.retrained import Geometry
+from innersight_graph.paper.settings import Settings
+from innersight_graph.paper.store import Store
+from innersight_graph.partition import Partition
+from innersight_graph.probe import ablate
+
+HOSTILE = '<script>alert("0")</script>'
+
+
+def small_digits() -> ImageData:
+    data = load_digits(flat=False)
+    parts = [Split(s.inputs[:n], s.targets[:n]) for s, n in zip((data.train, data.validation, data.test), (500, 70, 70), strict=True)]
+    return replace(data, train=parts[0], validation=parts[1], test=parts[2], classes=(HOSTILE, *data.classes[1:]))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> PaperResult:
+    return run_paper(small_digits(), tmp_path_factory.mktemp("paper"), quick=True, n_jobs=1)
+
+
+def record(folder: Path, name: str) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return read
+
+
+# ---------------------------------------------------------------------- one whole run
+
+
+def test_every_artefact_has_its_files_and_backed_verdicts(finished: PaperResult) -> None:
+    assert set(finished.records) == set(ARTEFACTS) == {
+        "fig1a", "fig1b", "fig2a", "fig2b", "fig3a", "fig3b", "fig3c", "table1", "table2", "table3", "table4", "a7"
+    }  # fmt: skip
+    for name in ARTEFACTS:
+        made = record(finished.folder, name)
+        assert made["verdicts"], name
+        for v in made["verdicts"]:
+            assert v["outcome"] in {SUPPORTED, NOT_SUPPORTED, UNDECIDED}
+            assert math.isfinite(v["number"])
+            assert all(v[key] for key in ("claim", "unit", "rule", "says"))
+        assert made["figures"], name
+        for file in made["files"]:
+            assert (finished.folder / file).stat().st_size > 0
+        with (finished.folder / f"{name}.csv").open(encoding="utf-8", newline="") as text:
+            assert len(list(csv.DictReader(text))) == len(made["rows"]) > 0
+    summary = json.loads((finished.folder / "verdicts.json").read_text(encoding="utf-8"))
+    assert len(summary["verdicts"]) == len(finished.verdicts)
+
+
+def test_a_second_run_takes_everything_over(finished: PaperResult) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.glob("*.json") if path.stem in ARTEFACTS}
+    again = run_paper(small_digits(), finished.folder, quick=True, n_jobs=1)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert again.records == finished.records
+
+
+def test_a_lost_or_damaged_artefact_alone_is_made_again(finished: PaperResult) -> None:
+    original = (finished.folder / "table4.json").read_text(encoding="utf-8")
+    kept = (finished.folder / "fig1a.json").stat().st_mtime_ns
+    (finished.folder / "table4.json").write_text(original[: len(original) // 2], encoding="utf-8")
+    run_paper(small_digits(), finished.folder, quick=True, n_jobs=1)
+    new, old = record(finished.folder, "table4"), json.loads(original)
+    assert {k: v for k, v in new.items() if k != "seconds"} == {k: v for k, v in old.items() if k != "seconds"}
+    assert (finished.folder / "fig1a.json").stat().st_mtime_ns == kept
+
+
+def test_table2_equals_closing_by_hand(finished: PaperResult) -> None:
+    data = small_digits()
+    made = record(finished.folder, "table2")
+    work = next((finished.folder / "work").iterdir())
+    model = linear_network(data, seed=0)
+    model.load_state_dict(torch.load(work / "linear-0.pt", weights_only=True))
+    for method, runs in made["numbers"]["runs"]["linear"].items():
+        for key, run in runs.items():
+            if not run["community"]:
+                assert run["test_gain"] == 0
+                continue
+            seed = int(key.rpartition(" ")[2])
+            P = Partition.from_json(work / f"linear-0-{method.replace(' ', '-')}-{seed}-fc3.json")
+            community = P[P.names.index(run["community"])]
+            right = [(model(s.inputs).argmax(1) == s.targets).double().mean().item() for s in (data.validation, data.test)]
+            with ablate(model, community, example=data.test.inputs[:1]) as closed:
+                after = [(closed(s.inputs).argmax(1) == s.targets).double().mean().item() for s in (data.validation, data.test)]
+            assert run["validation_gain"] == pytest.approx(after[0] - right[0], abs=1e-12)
+            assert run["test_gain"] == pytest.approx(after[1] - right[1], abs=1e-12)
+
+
+def test_table4_uses_table2_and_knows_the_printed_slip(finished: PaperResult) -> None:
+    rows = record(finished.folder, "table4")["rows"]
+    printed = [row for row in rows if row["source"] == "printed"]
+    assert [row["u"] for row in printed] == [1, 0, 8, 3, 12, 8]
+    assert [row["baseline"] for row in printed if not row["agrees"]] == ["Liu et al., MNIST"]
+    runs = record(finished.folder, "table2")["numbers"]["runs"]
+    for row in (row for row in rows if row["source"] == "linear" and row["baseline"] == "Filan et al."):
+        a, b = ([run["test_gain"] for run in runs["linear"][m].values()] for m in ("filan", "em"))
+        u = sum((x > y) + 0.5 * (x == y) for x in a for y in b)
+        n = len(a)
+        assert row["statistic"] == pytest.approx((u - n * n / 2) / math.sqrt(n * n * (2 * n + 1) / 12))
+        assert row["p"] == pytest.approx(2 * stats.norm.sf(abs(row["statistic"])))
+
+
+def test_two_runs_each_cannot_decide_between_methods(finished: PaperResult) -> None:
+    outcomes = [v["outcome"] for v in record(finished.folder, "table4")["verdicts"][:2]]
+    assert outcomes == [UNDECIDED, UNDECIDED]
+
+
+def test_the_page_holds_it_all_and_asks_for_nothing(finished: PaperResult) -> None:
+    text = finished.page.read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert "<script" not in text.lower()
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
+    assert "http" not in re.sub(r"data:[^\"]+", "", text)
+    for made in finished.records.values():
+        assert f'id="{made["name"]}"' in text
+    assert text.count("data:image/") == sum(len(made["figures"]) for made in finished.records.values())
+
+
+def test_table1_rows_agree_with_single_closings(finished: PaperResult) -> None:
+    rows = record(finished.folder, "table1")["rows"]
+    single = {row["closed"]: row["test_accuracy"] for row in rows if " + " not in row["closed"]}
+    clean = record(finished.folder, "table1")["numbers"]["accuracy"]["test"]
+    for row in rows:
+        if " + " in row["closed"]:
+            a, b = row["closed"].split(" + ")
+            drop = clean - row["test_accuracy"] - (clean - single[a]) - (clean - single[b])
+            assert row["interaction_test"] == pytest.approx(drop, abs=1e-9)
+
+
+# ---------------------------------------------------------------------- verdicts
+
+
+def test_a_verdict_without_a_case_is_open_and_says_so() -> None:
+    v = verdict("c", holds=True, fails=False, number=float("nan"), unit="ratio", rule="r", says="s")
+    assert (v.outcome, v.number) == (UNDECIDED, 0.0)
+    assert "none" in v.unit
+
+
+@pytest.mark.parametrize(
+    ("hits", "draws", "expected"),
+    [([True, True], 99, (True, False)), ([True, False], 99, (False, False)), ([False, False], 99, (False, True)),
+     ([False, False, False], 19, (False, False)), ([], 99, (False, True))],
+)  # fmt: skip
+def test_claims_about_every_layer(hits: list[bool], draws: int, expected: tuple[bool, bool]) -> None:
+    assert all_some_none(hits, draws=draws) == expected
+
+
+def test_reach_is_holms_first_step() -> None:
+    assert within_reach(1 / 20, 1)
+    assert not within_reach(1 / 20, 2)
+    exact = stats.mannwhitneyu(range(10), range(10, 20), method="exact").pvalue
+    assert noise_module.least_rank_sum_p(10) == pytest.approx(exact)
+
+
+def _rows(gain: float, significant: int) -> list[dict[str, Any]]:
+    return [{
+        "network": "linear", "method": "InnerSightNet", "runs": 3, "significant": significant, "test_gain": gain, "test_gain_low": -0.1,
+        "test_gain_high": 0.1, "random_gain": 0.0, "up": 0, "equal": 0, "down": 0, "as_printed_gain": None,
+    }]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gain", "significant", "outcome"), [(0.05, 2, SUPPORTED), (0.05, 1, UNDECIDED), (0.0, 0, NOT_SUPPORTED), (-0.01, 0, NOT_SUPPORTED)]
+)
+def test_noise_verdict_follows_its_number(gain: float, significant: int, outcome: str) -> None:
+    class FakeNetwork:
+        test_accuracy = 0.9
+
+    class FakeStudy:
+        data = small_digits()
+
+        def network(self, kind: str) -> FakeNetwork:
+            return FakeNetwork()
+
+    assert noise_module._improves("linear", _rows(gain, significant), FakeStudy()).outcome == outcome  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def test_networks_have_the_papers_sizes() -> None:
+    data = small_digits()
+    linear = [tuple(p.shape) for p in linear_network(data, seed=0).parameters() if p.ndim > 1]
+    assert [shape[0] for shape in linear] == [128, 64, 32, 10]
+    kernels = [p.shape[0] for p in convolutional_network(data, seed=0).parameters() if p.ndim == 4]
+    assert kernels == [32, 64, 128]
+    big = replace(data, train=Split(torch.zeros(2, 3, 64, 64), data.train.targets[:2]))
+    assert convolutional_network(big, seed=0)(big.train.inputs).shape == (2, 10)
+
+
+def test_initial_weights_leave_the_global_random_state_alone() -> None:
+    state = torch.get_rng_state()
+    first, second = (NETWORKS["linear"](small_digits(), seed=3) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_moving_neurons_shortens_and_changes_no_weight() -> None:
+    model = linear_network(small_digits(), seed=0)
+    geometry = Geometry.of(model)
+    weights = [p.clone() for p in model.parameters()]
+    costs = [geometry.cost().item()]
+    for _ in range(3):
+        geometry.move()
+        costs.append(geometry.cost().item())
+    assert np.diff(costs).max() <= 1e-9
+    assert costs[-1] < costs[0]
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+    for places in geometry.places:
+        assert torch.equal(places.sort().values, torch.linspace(0, 1, len(places)))
+
+
+def test_fewer_keeps_training_images_and_masks_in_step() -> None:
+    faces = load_data("faces", seed=0, quick=True)
+    cut = fewer(faces, 10)
+    assert len(cut.train.targets) == len(faces.train.targets)
+    assert len(cut.test.targets) == len(cut.masks["test"]) == 10
+    assert fewer(faces, None) is faces
+
+
+@pytest.mark.parametrize("data", ["no such folder", "mnist:/no such folder"])
+def test_unknown_data_is_refused_before_any_work(data: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        run_paper(data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="is a file"):
+        run_paper("digits", tmp_path / "out")
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"seeds": 1}, {"train_seeds": 0}])
+def test_senseless_sizes_are_refused(options: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        run_paper("digits", tmp_path, **options)  # type: ignore[arg-type]
+
+
+def test_fingerprint_tells_data_settings_and_versions_apart() -> None:
+    data, settings = small_digits(), Settings()
+    other = replace(data, test=Split(data.test.inputs + 1e-6, data.test.targets))
+    prints = [
+        settings.fingerprint(data, "1"), settings.fingerprint(data, "2"), Settings(seed=1).fingerprint(data, "1"),
+        Settings(literal=False).fingerprint(data, "1"), settings.fingerprint(other, "1"),
+    ]  # fmt: skip
+    assert len(set(prints)) == len(prints)
+    assert settings.fingerprint(small_digits(), "1") == prints[0]
+
+
+def _artefact(name: str = "fig1a", rows: Any = ({"community": "=1+1", "drop": float("nan")},)) -> Artefact:
+    from innersight_graph.figures import criterion_curves
+
+    v = verdict(HOSTILE, holds=False, fails=True, number=1.0, unit="u", rule="r", says=HOSTILE)
+    figure = criterion_curves({"fc1": {1: 0.0, 2: 1.0}})
+    return Artefact(name, f"Fig. 1a: {HOSTILE}", rows, {"nan": float("nan")}, [v], {HOSTILE: figure})
+
+
+def test_store_takes_over_only_what_is_whole_and_its_own(tmp_path: Path) -> None:
+    store = Store(tmp_path, "aa")
+    saved = store.save(_artefact(), {"wall": 1.0})
+    assert store.finished("fig1a") == saved
+    assert Store(tmp_path, "bb").finished("fig1a") is None
+    (tmp_path / saved["figures"][0]["file"]).unlink()
+    assert store.finished("fig1a") is None
+
+
+def test_names_of_the_users_are_text_everywhere(tmp_path: Path) -> None:
+    saved = Store(tmp_path, "aa").save(_artefact(), {})
+    page = make_page([saved], tmp_path, title=HOSTILE, lead=HOSTILE)
+    assert HOSTILE not in page
+    assert "&lt;script&gt;" in page
+    assert "'=1+1" in (tmp_path / "fig1a.csv").read_text(encoding="utf-8")
+    assert saved["rows"] == [{"community": "=1+1", "drop": None}]
+
+
+def test_plain_holds_no_array_and_no_nan() -> None:
+    given = {"a": np.array([1.0, np.nan]), (1, 2): np.float32(0.5), "b": (np.int64(3), float("inf"))}
+    assert plain(given) == {"a": [1.0, None], "(1, 2)": 0.5, "b": [3, None]}
+    assert json.loads(json.dumps(plain(given), allow_nan=False)) == plain(given)
