@@ -152,8 +152,15 @@ def run_demo(
     """
     folder = Path(out)
     _check_folder(folder)
-    steps = _Steps(console)
-    with steps("Training 64-128-64-32-10 on 1,079 digits"), _one_thread():
+    with _one_thread():
+        summary = _run(folder, seed, engine, n_jobs, _Steps(console))
+    if console is not None:
+        _show(console, summary, folder)
+    return summary
+
+
+def _run(folder: Path, seed: int, engine: str, n_jobs: int | None, steps: _Steps) -> dict[str, Any]:
+    with steps("Training 64-128-64-32-10 on 1,079 digits"):
         data = load_digits(flat=False, seed=seed)
         model = train_network(make_network(seed=seed), data.train, seed=seed)
         untrained = make_network(seed=seed)
@@ -173,8 +180,6 @@ def run_demo(
         comparison = compare(G, methods, seed=seed)
     with steps(f"Writing {folder}"):
         _write(folder, model, G, found, comparison, reports, summary, data)
-    if console is not None:
-        _show(console, summary, folder)
     return summary
 
 
@@ -240,11 +245,14 @@ def _score(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Small matrices train many times faster on one thread than on several that wait for each other."""
+    """Use one thread: on small matrices several mostly wait for each other, longest where the machine is busy."""
+    from threadpoolctl import threadpool_limits
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(limits=1):
+            yield
     finally:
         torch.set_num_threads(before)
 
