@@ -42,7 +42,10 @@ HOSTILE = '<script>alert("0")</script>'
 
 def small_digits() -> ImageData:
     data = load_digits(flat=False)
-    parts = [Split(s.inputs[:n], s.targets[:n]) for s, n in zip((data.train, data.validation, data.test), (500, 70, 70), strict=True)]
+    parts = [
+        Split(s.inputs[:n], s.targets[:n])
+        for s, n in zip((data.train, data.validation, data.test), (500, 70, 70), strict=True)
+    ]
     return replace(data, train=parts[0], validation=parts[1], test=parts[2], classes=(HOSTILE, *data.classes[1:]))
 
 
@@ -60,9 +63,11 @@ def record(folder: Path, name: str) -> dict[str, Any]:
 
 
 def test_every_artefact_has_its_files_and_backed_verdicts(finished: PaperResult) -> None:
-    assert set(finished.records) == set(ARTEFACTS) == {
-        "fig1a", "fig1b", "fig2a", "fig2b", "fig3a", "fig3b", "fig3c", "table1", "table2", "table3", "table4", "a7"
-    }  # fmt: skip
+    assert (
+        set(finished.records)
+        == set(ARTEFACTS)
+        == {"fig1a", "fig1b", "fig2a", "fig2b", "fig3a", "fig3b", "fig3c", "table1", "table2", "table3", "table4", "a7"}
+    )
     for name in ARTEFACTS:
         made = record(finished.folder, name)
         assert made["verdicts"], name
@@ -110,9 +115,14 @@ def test_table2_equals_closing_by_hand(finished: PaperResult) -> None:
             seed = int(key.rpartition(" ")[2])
             P = Partition.from_json(work / f"linear-0-{method.replace(' ', '-')}-{seed}-fc3.json")
             community = P[P.names.index(run["community"])]
-            right = [(model(s.inputs).argmax(1) == s.targets).double().mean().item() for s in (data.validation, data.test)]
+            right = [
+                (model(s.inputs).argmax(1) == s.targets).double().mean().item() for s in (data.validation, data.test)
+            ]
             with ablate(model, community, example=data.test.inputs[:1]) as closed:
-                after = [(closed(s.inputs).argmax(1) == s.targets).double().mean().item() for s in (data.validation, data.test)]
+                after = [
+                    (closed(s.inputs).argmax(1) == s.targets).double().mean().item()
+                    for s in (data.validation, data.test)
+                ]
             assert run["validation_gain"] == pytest.approx(after[0] - right[0], abs=1e-12)
             assert run["test_gain"] == pytest.approx(after[1] - right[1], abs=1e-12)
 
@@ -141,7 +151,7 @@ def test_the_page_holds_it_all_and_asks_for_nothing(finished: PaperResult) -> No
     assert "default-src 'none'" in text
     assert "<script" not in text.lower()
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
-    assert "http" not in re.sub(r"data:[^\"]+", "", text)
+    assert "://" not in re.sub(r"data:[^\"]+", "", text)
     for made in finished.records.values():
         assert f'id="{made["name"]}"' in text
     assert text.count("data:image/") == sum(len(made["figures"]) for made in finished.records.values())
@@ -169,9 +179,14 @@ def test_a_verdict_without_a_case_is_open_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("hits", "draws", "expected"),
-    [([True, True], 99, (True, False)), ([True, False], 99, (False, False)), ([False, False], 99, (False, True)),
-     ([False, False, False], 19, (False, False)), ([], 99, (False, True))],
-)  # fmt: skip
+    [
+        ([True, True], 99, (True, False)),
+        ([True, False], 99, (False, False)),
+        ([False, False], 99, (False, True)),
+        ([False, False, False], 19, (False, False)),
+        ([], 99, (False, True)),
+    ],
+)
 def test_claims_about_every_layer(hits: list[bool], draws: int, expected: tuple[bool, bool]) -> None:
     assert all_some_none(hits, draws=draws) == expected
 
@@ -184,14 +199,27 @@ def test_reach_is_holms_first_step() -> None:
 
 
 def _rows(gain: float, significant: int) -> list[dict[str, Any]]:
-    return [{
-        "network": "linear", "method": "InnerSightNet", "runs": 3, "significant": significant, "test_gain": gain, "test_gain_low": -0.1,
-        "test_gain_high": 0.1, "random_gain": 0.0, "up": 0, "equal": 0, "down": 0, "as_printed_gain": None,
-    }]  # fmt: skip
+    return [
+        {
+            "network": "linear",
+            "method": "InnerSightNet",
+            "runs": 3,
+            "significant": significant,
+            "test_gain": gain,
+            "test_gain_low": -0.1,
+            "test_gain_high": 0.1,
+            "random_gain": 0.0,
+            "up": 0,
+            "equal": 0,
+            "down": 0,
+            "as_printed_gain": None,
+        }
+    ]
 
 
 @pytest.mark.parametrize(
-    ("gain", "significant", "outcome"), [(0.05, 2, SUPPORTED), (0.05, 1, UNDECIDED), (0.0, 0, NOT_SUPPORTED), (-0.01, 0, NOT_SUPPORTED)]
+    ("gain", "significant", "outcome"),
+    [(0.05, 2, SUPPORTED), (0.05, 1, UNDECIDED), (0.0, 0, NOT_SUPPORTED), (-0.01, 0, NOT_SUPPORTED)],
 )
 def test_noise_verdict_follows_its_number(gain: float, significant: int, outcome: str) -> None:
     class FakeNetwork:
@@ -203,7 +231,8 @@ def test_noise_verdict_follows_its_number(gain: float, significant: int, outcome
         def network(self, kind: str) -> FakeNetwork:
             return FakeNetwork()
 
-    assert noise_module._improves("linear", _rows(gain, significant), FakeStudy()).outcome == outcome  # type: ignore[arg-type]
+    study: Any = FakeStudy()
+    assert noise_module._improves("linear", _rows(gain, significant), study).outcome == outcome
 
 
 # ---------------------------------------------------------------------- parts
@@ -273,9 +302,12 @@ def test_fingerprint_tells_data_settings_and_versions_apart() -> None:
     data, settings = small_digits(), Settings()
     other = replace(data, test=Split(data.test.inputs + 1e-6, data.test.targets))
     prints = [
-        settings.fingerprint(data, "1"), settings.fingerprint(data, "2"), Settings(seed=1).fingerprint(data, "1"),
-        Settings(literal=False).fingerprint(data, "1"), settings.fingerprint(other, "1"),
-    ]  # fmt: skip
+        settings.fingerprint(data, "1"),
+        settings.fingerprint(data, "2"),
+        Settings(seed=1).fingerprint(data, "1"),
+        Settings(literal=False).fingerprint(data, "1"),
+        settings.fingerprint(other, "1"),
+    ]
     assert len(set(prints)) == len(prints)
     assert settings.fingerprint(small_digits(), "1") == prints[0]
 

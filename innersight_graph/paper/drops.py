@@ -39,16 +39,24 @@ def fig1a(study: Study) -> Artefact:
     rows = [_row(closed, P, i, classes) for i in range(len(P))]
     ratios = {"InnerSightNet": closed.details.get("specificity_ratio", {}), **controls}
     numbers = {
-        "accuracy": closed.details["baseline"], "n_test": closed.details["n"], "specificity_ratio": ratios,
-        "p_partition": closed.p_values.get("partition", {}), "n_communities": study.numbers("linear"), "n_draws": closed.details["n_draws"],
-        "chosen_by_q_untrained": chosen, "findings": closed.details["findings"],
+        "accuracy": closed.details["baseline"],
+        "n_test": closed.details["n"],
+        "specificity_ratio": ratios,
+        "p_partition": closed.p_values.get("partition", {}),
+        "n_communities": study.numbers("linear"),
+        "n_draws": closed.details["n_draws"],
+        "chosen_by_q_untrained": chosen,
+        "findings": closed.details["findings"],
         "minimum_detectable": closed.details["minimum_detectable"],
-    }  # fmt: skip
+    }
     framed = np.nan_to_num(closed.p_values["class_drop"], nan=1.0) <= LEVEL
     figure = ablation_heatmap(
-        closed.maps["class_drop"], names=names, class_names=classes, supported=framed,
+        closed.maps["class_drop"],
+        names=names,
+        class_names=classes,
+        supported=framed,
         title="Accuracy change when closed (points); framed: exact McNemar, Holm",
-    )  # fmt: skip
+    )
     verdicts = [_specific(closed, controls, study.settings.nulls), _named(closed, P), _q_selects(chosen)]
     return Artefact(
         "fig1a", "Fig. 1a: accuracy drop after closing each community", rows, numbers, verdicts, {"Fig. 1a": figure}
@@ -67,25 +75,33 @@ def _row(closed: Evaluation, P: Partition, i: int, classes: tuple[str, ...]) -> 
     null = closed.details.get("null_drop", {})
     named = int(closed.details["named_class"][i])
     row = {
-        "community": P.names[i], "layer": P.layer_of(i), "neurons": len(P[i]), "drop": closed.per_community[i],
-        "drop_low": closed.intervals["per_community"][i, 0], "drop_high": closed.intervals["per_community"][i, 1],
-        "p_mcnemar_holm": closed.p_values["per_community"][i], "random_drop": null["mean"][i] if null else None,
-        "p_random": closed.p_values["null"][i] if null else None, "drop_mean_closing": closed.maps["drop/mean"][i],
+        "community": P.names[i],
+        "layer": P.layer_of(i),
+        "neurons": len(P[i]),
+        "drop": closed.per_community[i],
+        "drop_low": closed.intervals["per_community"][i, 0],
+        "drop_high": closed.intervals["per_community"][i, 1],
+        "p_mcnemar_holm": closed.p_values["per_community"][i],
+        "random_drop": null["mean"][i] if null else None,
+        "p_random": closed.p_values["null"][i] if null else None,
+        "drop_mean_closing": closed.maps["drop/mean"][i],
         "named_class": classes[named] if named >= 0 else "",
-    }  # fmt: skip
+    }
     return row | {f"drop {name}": value for name, value in zip(classes, closed.maps["class_drop"][i], strict=True)}
 
 
 def _controls(study: Study, network: Network, P: Partition) -> dict[str, Mapping[str, float]]:
-    """Specificity ratio of the same search without signs, of the printed search, of random groups, and on initial weights."""
+    """Specificity ratio without signs, as printed, of random groups, and on initial weights."""
     search: dict[str, Any] = {"layers": network.layers, "seed": study.settings.seed, "n_jobs": 1}
     partitions: dict[str, tuple[Partition, Any, Any]] = {
         "random groups": (random_communities(network.graph, like=P, seed=study.settings.seed + 1), None, None),
         "without signs": (study.main("linear", "watanabe"), None, None),
         "untrained network": (
-            em_communities(network.untrained_graph, study.settings.numbers, **search), network.untrained_graph, network.untrained,
+            em_communities(network.untrained_graph, study.settings.numbers, **search),
+            network.untrained_graph,
+            network.untrained,
         ),
-    }  # fmt: skip
+    }
     if study.settings.literal:
         partitions["as printed"] = (study.main("linear", PRINTED), None, None)
     return {
@@ -95,7 +111,7 @@ def _controls(study: Study, network: Network, P: Partition) -> dict[str, Mapping
 
 
 def _chosen_by_q(study: Study, network: Network) -> dict[str, dict[str, int]]:
-    """Numbers of communities that Q and ICL choose on a network with its initial weights, where there is nothing to find."""
+    """Numbers of communities that Q and ICL choose on initial weights, where there is nothing to find."""
     G, settings = network.untrained_graph, study.settings
     options: dict[str, Any] = {"layers": network.layers, "seed": settings.seed, "n_jobs": 1}
     score = PartitionScore(network.untrained, network.few, G)
@@ -117,12 +133,20 @@ def _specific(closed: Evaluation, controls: Mapping[str, Mapping[str, float]], d
     mean = float(np.mean(list(ratios.values()))) if ratios else float("nan")
     random = np.mean(list(controls["random groups"].values()) or [np.nan])
     return verdict(
-        "Closing a community hits particular classes (section 4.1.1, Fig. 1a).", holds=holds, fails=fails, number=mean,
+        "Closing a community hits particular classes (section 4.1.1, Fig. 1a).",
+        holds=holds,
+        fails=fails,
+        number=mean,
         unit="variance of the drop over classes, as a multiple of random groups of equal size (mean over layers)",
-        rule=f"supported: above random groups in every layer (rank test over partitions, Holm, p <= {LEVEL}); not supported: in none, with draws enough to tell",
-        says=f"{mean:.1f} times as class-specific as random groups of equal size; {sum(hits)} of {len(hits)} layers significant "
-        f"(random partition: {random:.1f}).",
-    )  # fmt: skip
+        rule=(
+            f"supported: above random groups in every layer (rank test over partitions, Holm, p <= {LEVEL}); not"
+            " supported: in none, with draws enough to tell"
+        ),
+        says=(
+            f"{mean:.1f} times as class-specific as random groups of equal size; {sum(hits)} of {len(hits)} layers"
+            f" significant (random partition: {random:.1f})."
+        ),
+    )
 
 
 def _named(closed: Evaluation, P: Partition) -> Verdict:
@@ -133,35 +157,52 @@ def _named(closed: Evaluation, P: Partition) -> Verdict:
     share = named / max(1, len(tested))
     return verdict(
         "A community can be named after the class it serves (section 4.1.1: 'c6 is crucial for identifying digit 3').",
-        holds=low > 0.5, fails=high < 0.5, number=share, unit="share of communities with one class under zero and mean closing, beyond random",
-        rule="a name must not depend on how neurons are closed; supported: Wilson 95 % interval of the share above one half, "
-        "not supported: below (most communities have no such class)",
-        says=f"{named} of {len(tested)} communities name one class whether closed at zero or at the mean, beyond random groups "
-        f"(95 % interval {low:.2f} to {high:.2f}).",
-    )  # fmt: skip
+        holds=low > 0.5,
+        fails=high < 0.5,
+        number=share,
+        unit="share of communities with one class under zero and mean closing, beyond random",
+        rule=(
+            "a name must not depend on how neurons are closed; supported: Wilson 95 % interval of the share above one"
+            " half, not supported: below (most communities have no such class)"
+        ),
+        says=(
+            f"{named} of {len(tested)} communities name one class whether closed at zero or at the mean, beyond random"
+            f" groups (95 % interval {low:.2f} to {high:.2f})."
+        ),
+    )
 
 
 def _q_selects(chosen: Mapping[str, Mapping[str, int]]) -> Verdict:
     q, icl = list(chosen["Q"].values()), list(chosen["ICL"].values())
     return verdict(
-        "Q finds the best number of communities (section 3.3, Eq. 13).", holds=False, fails=max(q) > 1, number=float(np.mean(q)),
+        "Q finds the best number of communities (section 3.3, Eq. 13).",
+        holds=False,
+        fails=max(q) > 1,
+        number=float(np.mean(q)),
         unit="mean number of communities Q finds in the network before training",
-        rule="necessary condition: on initial weights, where nothing is to be found, a selector must choose 1 in every layer; "
-        "meeting it does not yet prove the claim",
-        says=f"before training Q chooses {', '.join(map(str, q))} communities (exact ICL with our gate: {', '.join(map(str, icl))}).",
-    )  # fmt: skip
+        rule=(
+            "necessary condition: on initial weights, where nothing is to be found, a selector must choose 1 in every"
+            " layer; meeting it does not yet prove the claim"
+        ),
+        says=(
+            f"before training Q chooses {', '.join(map(str, q))} communities (exact ICL with our gate:"
+            f" {', '.join(map(str, icl))})."
+        ),
+    )
 
 
 # ---------------------------------------------------------------------- Table 1
 
 
 def table1(study: Study) -> Artefact:
-    """Single and joint closings in the convolutional network; the most complementary pair is chosen on validation images."""
+    """Single and joint closings in the convolutional network; the pair to test is chosen on validation images."""
     network, P = study.network("convolutional"), study.main("convolutional")
     settings, data = study.settings, study.data
     on = {
-        split: Ablation(network.model, getattr(data, split), joint=2, class_names=data.classes, split=split).evaluate(
-            network.graph, P, nulls=0, seed=settings.seed
+        split: (
+            Ablation(network.model, getattr(data, split), joint=2, class_names=data.classes, split=split).evaluate(
+                network.graph, P, nulls=0, seed=settings.seed
+            )
         )
         for split in ("validation", "test")
     }
@@ -174,9 +215,9 @@ def table1(study: Study) -> Artefact:
     numbers = {
         "accuracy": {split: e.details["baseline"] for split, e in on.items()},
         "selected_on_validation": tested,
-        "selected_on_test": {layer: pairs["test"][key]["interaction"] for layer, key in printed.items()}
-        if settings.literal
-        else {},
+        "selected_on_test": (
+            {layer: pairs["test"][key]["interaction"] for layer, key in printed.items()} if settings.literal else {}
+        ),
         "n_draws": settings.nulls,
     }
     figure = _pair_figure(P, pairs["test"], on["test"])
@@ -193,9 +234,14 @@ def table1(study: Study) -> Artefact:
 def _single(P: Partition, i: int, on: Mapping[str, Evaluation]) -> dict[str, Any]:
     test = on["test"]
     return {
-        "layer": P.layer_of(i), "closed": P.names[i], "neurons": len(P[i]), "validation_accuracy": _left(on["validation"], i),
-        "test_accuracy": _left(test, i), "p_mcnemar_holm": test.p_values["per_community"][i], "interaction_test": None,
-    }  # fmt: skip
+        "layer": P.layer_of(i),
+        "closed": P.names[i],
+        "neurons": len(P[i]),
+        "validation_accuracy": _left(on["validation"], i),
+        "test_accuracy": _left(test, i),
+        "p_mcnemar_holm": test.p_values["per_community"][i],
+        "interaction_test": None,
+    }
 
 
 def _left(closed: Evaluation, i: int) -> float:
@@ -205,10 +251,14 @@ def _left(closed: Evaluation, i: int) -> float:
 def _pair(P: Partition, key: tuple[int, ...], pairs: Mapping[str, Mapping[tuple[int, ...], Any]]) -> dict[str, Any]:
     test = pairs["test"][key]
     return {
-        "layer": test["layer"], "closed": " + ".join(P.names[i] for i in key), "neurons": sum(len(P[i]) for i in key),
-        "validation_accuracy": pairs["validation"][key]["accuracy"], "test_accuracy": test["accuracy"],
-        "p_mcnemar_holm": None, "interaction_test": test["interaction"],
-    }  # fmt: skip
+        "layer": test["layer"],
+        "closed": " + ".join(P.names[i] for i in key),
+        "neurons": sum(len(P[i]) for i in key),
+        "validation_accuracy": pairs["validation"][key]["accuracy"],
+        "test_accuracy": test["accuracy"],
+        "p_mcnemar_holm": None,
+        "interaction_test": test["interaction"],
+    }
 
 
 def _selected(P: Partition, joint: Mapping[tuple[int, ...], Any]) -> dict[str, tuple[int, ...]]:
@@ -226,7 +276,7 @@ def _selected(P: Partition, joint: Mapping[tuple[int, ...], Any]) -> dict[str, t
 def _interactions(
     study: Study, network: Network, P: Partition, selected: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Any]:
-    """Interaction of the selected pairs on test images, with a bootstrap interval and random groups of the same sizes."""
+    """Interaction of the selected pairs on test images, with an interval and random groups of the same sizes."""
     members = Members.of(network.graph, P)
     confidence = 1 - LEVEL / max(1, len(selected))
     results: dict[str, Any] = {}
@@ -242,10 +292,13 @@ def _interactions(
                 lambda x: float(np.mean(x)), each, confidence=confidence, seed=study.settings.seed
             )
             results[groups.layer] = {
-                "pair": [P.names[i] for i in selected[groups.layer]], "interaction": float(each.mean()), "low": float(low),
-                "high": float(high), "random_mean": float(random.mean()),
+                "pair": [P.names[i] for i in selected[groups.layer]],
+                "interaction": float(each.mean()),
+                "low": float(low),
+                "high": float(high),
+                "random_mean": float(random.mean()),
                 "p_random": float((1 + (random >= each.mean() - 1e-12).sum()) / (1 + len(random))),
-            }  # fmt: skip
+            }
     return results
 
 
@@ -265,14 +318,20 @@ def _complement(tested: Mapping[str, Mapping[str, Any]], draws: int) -> Verdict:
     control = max((r["random_mean"] for r in tested.values()), default=float("nan"))
     return verdict(
         "Key communities complement each other: closing two costs more than the sum of both (section 4.1.2, Table 1).",
-        holds=any(hits), fails=not any(hits) and not any(open_) and within_reach(1 / (draws + 1), len(tested)), number=best,
+        holds=any(hits),
+        fails=not any(hits) and not any(open_) and within_reach(1 / (draws + 1), len(tested)),
+        number=best,
         unit="largest interaction on test images of the pairs chosen on validation images (share of accuracy)",
-        rule="supported: in at least one layer the interval (Bonferroni over layers) lies above 0 and random groups of the same sizes "
-        f"reach it with p <= {LEVEL} over layers; cannot be decided: beyond random but the interval holds 0; else "
-        f"not supported",
-        says=f"the pairs chosen on validation interact by up to {100 * best:+.1f} points on test (random groups of the same sizes up to "
-        f"{100 * control:+.1f}); {sum(hits)} of {len(tested)} layers pass.",
-    )  # fmt: skip
+        rule=(
+            "supported: in at least one layer the interval (Bonferroni over layers) lies above 0 and random groups of"
+            f" the same sizes reach it with p <= {LEVEL} over layers; cannot be decided: beyond random but the interval"
+            " holds 0; else not supported"
+        ),
+        says=(
+            f"the pairs chosen on validation interact by up to {100 * best:+.1f} points on test (random groups of the"
+            f" same sizes up to {100 * control:+.1f}); {sum(hits)} of {len(tested)} layers pass."
+        ),
+    )
 
 
 def _pair_figure(P: Partition, joint: Mapping[tuple[int, ...], Any], closed: Evaluation) -> Any:

@@ -38,13 +38,18 @@ def fig3c(study: Study) -> Artefact:
     names = study.data.classes
     rows = [
         {
-            "community": P.names[i], "layer": P.layer_of(i), "neurons": len(P[i]), "key": i in key, "separation": level.per_community[i],
-            "best_class": names[int(level.details["best_class"][i])], "random_separation": level.details["null_mean"][i],
+            "community": P.names[i],
+            "layer": P.layer_of(i),
+            "neurons": len(P[i]),
+            "key": i in key,
+            "separation": level.per_community[i],
+            "best_class": names[int(level.details["best_class"][i])],
+            "random_separation": level.details["null_mean"][i],
             "p_random": level.p_values["null"][i],
             **{f"mean level {names[c]}": level.maps["class_level"][i, c] for c in pair},
         }
         for i in range(len(P))
-    ]  # fmt: skip
+    ]
     errors = _errors(study, network, P, level, key)
     numbers = {"classes_shown": [names[c] for c in pair], "errors": errors, "accuracy": level.details["accuracy"]}
     verdicts = [_separated(level, Members.of(network.graph, P)), _leaning(errors)]
@@ -73,13 +78,17 @@ def _violins(P: Partition, level: Evaluation, layer: str, pair: tuple[int, int],
     targets = np.asarray(level.details["targets"])
     wrong = [e for e in level.details["errors"] if targets[e] in pair][:MARKED]
     return activation_violins(
-        level.maps["level"][own], targets, names=[P.names[i].rpartition("/")[2] for i in own], classes=pair, class_names=names,
+        level.maps["level"][own],
+        targets,
+        names=[P.names[i].rpartition("/")[2] for i in own],
+        classes=pair,
+        class_names=names,
         errors=wrong or None,
-    )  # fmt: skip
+    )
 
 
 def _errors(study: Study, network: Network, P: Partition, level: Evaluation, key: list[int]) -> dict[str, Any]:
-    """Share of misclassified test images whose key communities lean to the predicted class, and that of random groups."""
+    """Share of misclassified images whose key communities lean to the predicted class, and that of random groups."""
     own = _leanings(level, key)
     random = []
     for draw in range(min(study.settings.nulls, PARTITIONS)):
@@ -90,12 +99,16 @@ def _errors(study: Study, network: Network, P: Partition, level: Evaluation, key
     share = float((own > 0).mean()) if own.size else float("nan")
     p = float((1 + sum(r >= share - 1e-12 for r in random)) / (1 + len(random))) if own.size else float("nan")
     return {
-        "n": int(own.size), "leaning_to_prediction": int((own > 0).sum()), "share": share, "random_mean": float(np.mean(random)), "p_random": p
-    }  # fmt: skip
+        "n": int(own.size),
+        "leaning_to_prediction": int((own > 0).sum()),
+        "share": share,
+        "random_mean": float(np.mean(random)),
+        "p_random": p,
+    }
 
 
 def _leanings(level: Evaluation, key: list[int]) -> NDArray[np.float64]:
-    """For each error: how much closer to typical for the predicted than for the true class, mean over key communities."""
+    """Return how much closer to typical for the predicted than for the true class each error is (mean over key communities)."""
     errors = np.asarray(level.details["errors"], dtype=int)
     if not len(errors) or not key:
         return np.zeros(0)
@@ -114,13 +127,21 @@ def _separated(level: Evaluation, members: Members) -> Verdict:
     m = int(tested.sum())
     low, high = wilson_interval(beyond, max(1, m))
     return verdict(
-        "The activation level of a community differs between the classes (section 4.3, Fig. 3c).", holds=low > 0.5, fails=high < 0.5,
-        number=beyond / max(1, m), unit="share of communities whose level separates a class better than random groups of their size",
-        rule=f"|2 AUC - 1| of the best class, max statistic, p <= {LEVEL}; supported: Wilson 95 % interval of the share above one half, not "
-        "supported: below (random groups do as well)",
-        says=f"{beyond} of {m} levels separate a class beyond random groups (mean separation {np.nanmean(level.per_community[tested]):.2f}, "
-        f"random {np.nanmean(level.details['null_mean'][tested]):.2f}).",
-    )  # fmt: skip
+        "The activation level of a community differs between the classes (section 4.3, Fig. 3c).",
+        holds=low > 0.5,
+        fails=high < 0.5,
+        number=beyond / max(1, m),
+        unit="share of communities whose level separates a class better than random groups of their size",
+        rule=(
+            f"|2 AUC - 1| of the best class, max statistic, p <= {LEVEL}; supported: Wilson 95 % interval of the share"
+            " above one half, not supported: below (random groups do as well)"
+        ),
+        says=(
+            f"{beyond} of {m} levels separate a class beyond random groups (mean separation"
+            f" {np.nanmean(level.per_community[tested]):.2f}, random"
+            f" {np.nanmean(level.details['null_mean'][tested]):.2f})."
+        ),
+    )
 
 
 def _leaning(errors: dict[str, Any]) -> Verdict:
@@ -128,9 +149,17 @@ def _leaning(errors: dict[str, Any]) -> Verdict:
     low, high = wilson_interval(hits, n)
     return verdict(
         "In a misclassified image the key communities are active as for the wrong class (section 4.3, Fig. 3c).",
-        holds=bool(n) and low > 0.5 and p <= LEVEL, fails=bool(n) and (high < 0.5 or (low > 0.5 and p > LEVEL)), number=errors["share"],
+        holds=bool(n) and low > 0.5 and p <= LEVEL,
+        fails=bool(n) and (high < 0.5 or (low > 0.5 and p > LEVEL)),
+        number=errors["share"],
         unit="share of misclassified test images whose key communities lean to the predicted class",
-        rule=f"supported: Wilson 95 % interval above one half and beyond random groups of equal sizes, p <= {LEVEL} (late layers must lean to "
-        "the prediction, whatever the groups); not supported: below one half, or random groups do as well; else too few errors",
-        says=f"{hits} of {n} errors lean to the predicted class (random groups {100 * errors['random_mean']:.0f} %, p = {p:.3g}).",
-    )  # fmt: skip
+        rule=(
+            f"supported: Wilson 95 % interval above one half and beyond random groups of equal sizes, p <= {LEVEL}"
+            " (late layers must lean to the prediction, whatever the groups); not supported: below one half, or random"
+            " groups do as well; else too few errors"
+        ),
+        says=(
+            f"{hits} of {n} errors lean to the predicted class (random groups {100 * errors['random_mean']:.0f} %, p ="
+            f" {p:.3g})."
+        ),
+    )

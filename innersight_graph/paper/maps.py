@@ -39,16 +39,24 @@ def fig1b(study: Study) -> Artefact:
     share = beyond / max(1, len(tested))
     claim = verdict(
         "Each community attends to a place of its own in the image (section 4.1.1, Fig. 1b).",
-        holds=low > 0.5, fails=high < 0.5, number=share, unit="share of communities whose map is more focused than random groups' of their size",
-        rule=f"focus against random groups, max statistic over communities, p <= {LEVEL}; supported: Wilson 95 % interval of the share above "
-        "one half, not supported: below",
-        says=f"{beyond} of {len(tested)} maps are more focused than random groups of equal size (95 % interval {low:.2f} to {high:.2f}).",
-    )  # fmt: skip
+        holds=low > 0.5,
+        fails=high < 0.5,
+        number=share,
+        unit="share of communities whose map is more focused than random groups' of their size",
+        rule=(
+            f"focus against random groups, max statistic over communities, p <= {LEVEL}; supported: Wilson 95 %"
+            " interval of the share above one half, not supported: below"
+        ),
+        says=(
+            f"{beyond} of {len(tested)} maps are more focused than random groups of equal size (95 % interval {low:.2f}"
+            f" to {high:.2f})."
+        ),
+    )
     return _map_artefact(study, network, P, seen, "fig1b", "Fig. 1b: perturbation maps, linear network", [claim])
 
 
 def fig2a(study: Study) -> Artefact:
-    """Perturbation maps of the convolutional network; and whether key communities look at what tells the classes apart."""
+    """Perturbation maps of the convolutional network, and whether key communities look at what matters."""
     network, P = study.network("convolutional"), study.main("convolutional")
     seen = _maps(study, network, P, nulls=study.settings.nulls)
     key = key_communities(study, network, P)["key"]
@@ -70,10 +78,19 @@ def _looks_at_evidence(study: Study, P: Partition, seen: Evaluation, key: list[i
     )
     return verdict(
         "Key communities look at the features that tell the classes apart, the others do not (section 4.1.2, Fig. 2a).",
-        holds=known and low > 0.5, fails=known and high < 0.5, number=value, unit=f"AUC of the {what}, key against other communities",
-        rule="supported: DeLong 95 % interval above 0.5; not supported: below; needs part masks and two communities of each kind",
-        says=f"{len(key)} key and {len(others)} other communities; AUC of the {what} {value:.2f} ({low:.2f} to {high:.2f}).{reason}",
-    )  # fmt: skip
+        holds=known and low > 0.5,
+        fails=known and high < 0.5,
+        number=value,
+        unit=f"AUC of the {what}, key against other communities",
+        rule=(
+            "supported: DeLong 95 % interval above 0.5; not supported: below; needs part masks and two communities of"
+            " each kind"
+        ),
+        says=(
+            f"{len(key)} key and {len(others)} other communities; AUC of the {what} {value:.2f} ({low:.2f} to"
+            f" {high:.2f}).{reason}"
+        ),
+    )
 
 
 def _maps(study: Study, network: Network, P: Partition, *, nulls: int, literal: bool = False) -> Evaluation:
@@ -106,16 +123,25 @@ def _map_artefact(
     inside = seen.details.get("inside")
     rows = [
         {
-            "community": P.names[i], "layer": P.layer_of(i), "neurons": len(P[i]), "mean_response": seen.per_community[i],
-            "focus": seen.details["focus"][i], "random_focus": seen.details["null_mean"][i], "p_random": seen.p_values["focus"][i],
-            "share_on_evidence": None if inside is None else inside[i], "correlation_with_printed": likeness[i],
+            "community": P.names[i],
+            "layer": P.layer_of(i),
+            "neurons": len(P[i]),
+            "mean_response": seen.per_community[i],
+            "focus": seen.details["focus"][i],
+            "random_focus": seen.details["null_mean"][i],
+            "p_random": seen.p_values["focus"][i],
+            "share_on_evidence": None if inside is None else inside[i],
+            "correlation_with_printed": likeness[i],
         }
         for i in range(len(P))
-    ]  # fmt: skip
+    ]
     numbers = {
-        "window": seen.details["window"], "stride": seen.details["stride"], "images": seen.details["n"],
-        "evidence_area": seen.details.get("mask_share"), "maps": dict(zip(P.names, np.round(heat, 5), strict=True)),
-    }  # fmt: skip
+        "window": seen.details["window"],
+        "stride": seen.details["stride"],
+        "images": seen.details["n"],
+        "evidence_area": seen.details.get("mask_share"),
+        "maps": dict(zip(P.names, np.round(heat, 5), strict=True)),
+    }
     background = study.data.test.inputs[: study.settings.images].mean(dim=(0, 1)).numpy()
     figures = {}
     for layer in P.layers:
@@ -171,12 +197,18 @@ def fig2b(study: Study) -> Artefact:
     test = Ablation(network.model, study.data.test, split="test").evaluate(network.graph, P, seed=study.settings.seed)
     rows = [
         {
-            "community": P.names[i], "layer": P.layer_of(i), "neurons": len(P[i]), "key": i in key, "validation_loss": chosen["loss"][i],
-            "validation_drop": chosen["drop"][i], "test_loss": test.maps["loss"][i], "test_drop": test.per_community[i],
+            "community": P.names[i],
+            "layer": P.layer_of(i),
+            "neurons": len(P[i]),
+            "key": i in key,
+            "validation_loss": chosen["loss"][i],
+            "validation_drop": chosen["drop"][i],
+            "test_loss": test.maps["loss"][i],
+            "test_drop": test.per_community[i],
             "test_p_mcnemar_holm": test.p_values["per_community"][i],
         }
         for i in range(len(P))
-    ]  # fmt: skip
+    ]
     kept = _only(study, network, P, key)
     numbers = {"key": [P.names[i] for i in key], **kept, "accuracy": test.details["baseline"]}
     verdicts = [_replicates(P, test, key), _suffices(kept, test.details["baseline"])]
@@ -201,16 +233,23 @@ def _replicates(P: Partition, test: Evaluation, key: list[int]) -> Verdict:
     return verdict(
         "Some communities are key and others are not: what their closing costs is a property of the community "
         "(section 4.1.2, Fig. 2b).",
-        holds=low > 0.5, fails=high < 0.5, number=value, unit="AUC of the loss on test images when closed, key against other communities",
-        rule="key: largest rise of the loss on validation images; supported: DeLong 95 % interval on test images above 0.5, not supported: "
-        "below; needs two communities of each kind",
-        says=f"{len(key)} key communities of the validation images cost more than the others on test images too, AUC {value:.2f} "
-        f"({low:.2f} to {high:.2f}); {single} of them alone cost accuracy there (exact McNemar, Holm).",
-    )  # fmt: skip
+        holds=low > 0.5,
+        fails=high < 0.5,
+        number=value,
+        unit="AUC of the loss on test images when closed, key against other communities",
+        rule=(
+            "key: largest rise of the loss on validation images; supported: DeLong 95 % interval on test images above"
+            " 0.5, not supported: below; needs two communities of each kind"
+        ),
+        says=(
+            f"{len(key)} key communities of the validation images cost more than the others on test images too, AUC"
+            f" {value:.2f} ({low:.2f} to {high:.2f}); {single} of them alone cost accuracy there (exact McNemar, Holm)."
+        ),
+    )
 
 
 def _only(study: Study, network: Network, P: Partition, key: list[int]) -> dict[str, Any]:
-    """Test accuracy when only the key communities of each layer that has one stay open, against random neurons of equal number."""
+    """Test accuracy with the key communities of each layer alone open, against random neurons of equal number."""
     members = Members.of(network.graph, P)
     tables: dict[str, list[NDArray[np.bool_]]] = {}
     rng = np.random.Generator(np.random.Philox(study.settings.seed))
@@ -243,12 +282,19 @@ def _suffices(kept: Mapping[str, Any], baseline: float) -> Verdict:
     return verdict(
         "The key communities carry the network: with all others closed accuracy stays high (section 4.1.2: 98.7 to "
         "93.6 % with 31 % of kernels).",
-        holds=p <= LEVEL, fails=p >= 1 - LEVEL, number=kept["kept_accuracy"] - mean,
+        holds=p <= LEVEL,
+        fails=p >= 1 - LEVEL,
+        number=kept["kept_accuracy"] - mean,
         unit="test accuracy with the key communities alone, minus random live neurons of equal number per layer",
-        rule=f"supported: better than random neurons, p <= {LEVEL}; not supported: worse than {100 * (1 - LEVEL):.0f} % of them; else open",
-        says=f"{neurons['kept']} of {neurons['of']} neurons kept: accuracy {baseline:.3f} to {kept['kept_accuracy']:.3f} "
-        f"(random neurons of equal number: {mean:.3f}, p = {p:.3g}).",
-    )  # fmt: skip
+        rule=(
+            f"supported: better than random neurons, p <= {LEVEL}; not supported: worse than {100 * (1 - LEVEL):.0f} %"
+            " of them; else open"
+        ),
+        says=(
+            f"{neurons['kept']} of {neurons['of']} neurons kept: accuracy {baseline:.3f} to {kept['kept_accuracy']:.3f}"
+            f" (random neurons of equal number: {mean:.3f}, p = {p:.3g})."
+        ),
+    )
 
 
 def _sizes(P: Partition, key: list[int]) -> Any:

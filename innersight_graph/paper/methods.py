@@ -89,8 +89,16 @@ def _em_printed(m: Material, seed: int) -> Partition:
     G = m.printed_graph
     score = PartitionScore(m.model, m.validation, G, literal=True)
     return em_communities(
-        G, m.candidates, init="random", n_init=m.starts, gauge="none", criterion=score, layers=m.layers, seed=seed, n_jobs=1
-    )  # fmt: skip
+        G,
+        m.candidates,
+        init="random",
+        n_init=m.starts,
+        gauge="none",
+        criterion=score,
+        layers=m.layers,
+        seed=seed,
+        n_jobs=1,
+    )
 
 
 def _newman_leicht(m: Material, seed: int) -> Partition:
@@ -120,18 +128,25 @@ METHODS: Mapping[str, Method] = {
     OURS: Method("InnerSightNet", "ours", _em),
     PRINTED: Method("InnerSightNet, as printed", "ours", _em_printed),
     "filan": Method(
-        "Filan et al.", "paper",
-        lambda m, seed: spectral_communities(m.absolute_graph, FILAN_CLUSTERS, gauge="none", layers=m.layers, seed=seed),
+        "Filan et al.",
+        "paper",
+        lambda m, seed: spectral_communities(
+            m.absolute_graph, FILAN_CLUSTERS, gauge="none", layers=m.layers, seed=seed
+        ),
     ),
     "hod": Method(
-        "Hod et al.", "paper",
+        "Hod et al.",
+        "paper",
         lambda m, seed: specialization_communities(m.graph, m.numbers, features=m.features, layers=m.layers, seed=seed),
     ),
     "liu": Method(
-        "Liu et al., post hoc", "paper", lambda m, seed: geometric_communities(m.graph, m.numbers, layers=m.layers, seed=seed)
+        "Liu et al., post hoc",
+        "paper",
+        lambda m, seed: geometric_communities(m.graph, m.numbers, layers=m.layers, seed=seed),
     ),
     "lange": Method(
-        "Lange et al.", "other",
+        "Lange et al.",
+        "other",
         lambda m, seed: similarity_communities(m.graph, similarities=m.similarities, layers=m.layers, seed=seed),
     ),
     "newman-leicht": Method("Newman & Leicht", "other", _newman_leicht),
@@ -142,12 +157,17 @@ METHODS: Mapping[str, Method] = {
         "Block model", "other", lambda m, seed: blockmodel_communities(m.graph, m.numbers, layers=m.layers, seed=seed)
     ),
     "coactivation": Method(
-        "Co-activation", "control",
+        "Co-activation",
+        "control",
         lambda m, seed: coactivation_communities(m.graph, m.numbers, features=m.features, layers=m.layers, seed=seed),
     ),
-    "degree": Method("By degree", "control", lambda m, seed: degree_communities(m.graph, m.numbers, layers=m.layers, seed=seed)),
-    "random": Method("Random groups", "control", lambda m, seed: random_communities(m.graph, m.numbers, layers=m.layers, seed=seed)),
-}  # fmt: skip
+    "degree": Method(
+        "By degree", "control", lambda m, seed: degree_communities(m.graph, m.numbers, layers=m.layers, seed=seed)
+    ),
+    "random": Method(
+        "Random groups", "control", lambda m, seed: random_communities(m.graph, m.numbers, layers=m.layers, seed=seed)
+    ),
+}
 
 
 def find(method: str, material: Material, seed: int) -> Partition | str:

@@ -1,4 +1,4 @@
-"""The paper's two networks, at the size of the data at hand: three linear layers, and three convolutions before three linear ones."""
+"""The paper's two networks on the data at hand: three linear layers, and three convolutions before three linear ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def load_data(data: str | ImageData, *, seed: int, quick: bool) -> ImageData:
     if not folder.is_dir():
         raise InputError(
             f"data={data!r} is neither 'digits' nor 'faces' nor a folder. Give a folder with MNIST's IDX files, "
-            f"with AFHQ's train/ and val/, "
+            "with AFHQ's train/ and val/, "
             "or with one folder of pictures per class; nothing is downloaded."
         )
     if (folder / "train" / "cat").is_dir() and (folder / "train" / "dog").is_dir():
@@ -120,9 +120,16 @@ KINDS = tuple(NETWORKS)
 
 
 def train(
-    model: nn.Module, split: Split, *, kind: str, name: str, seed: int, quick: bool = False,
-    penalty: Callable[[], torch.Tensor] | None = None, after_epoch: Callable[[int], None] | None = None,
-) -> nn.Module:  # fmt: skip
+    model: nn.Module,
+    split: Split,
+    *,
+    kind: str,
+    name: str,
+    seed: int,
+    quick: bool = False,
+    penalty: Callable[[], torch.Tensor] | None = None,
+    after_epoch: Callable[[int], None] | None = None,
+) -> nn.Module:
     """Train in place with Adam and cross-entropy, plus a penalty if one is given; returns the model in eval mode.
 
     ``kind`` and ``name`` (network and data) set the number of passes; ``seed`` the order of the images.

@@ -27,9 +27,13 @@ __all__ = ["least_rank_sum_p", "table2", "table4"]
 
 # Table 4 as printed: method, data, statistic, p-value.
 PRINTED = (
-    ("filan", "MNIST", -3.704051, 0.000212), ("hod", "MNIST", -3.779644, 0.000157), ("liu", "MNIST", -3.174901, 0.001490),
-    ("filan", "AFHQ", -3.552866, 0.000381), ("hod", "AFHQ", -2.872529, 0.004071), ("liu", "AFHQ", -3.1749015, 0.001498),
-)  # fmt: skip
+    ("filan", "MNIST", -3.704051, 0.000212),
+    ("hod", "MNIST", -3.779644, 0.000157),
+    ("liu", "MNIST", -3.174901, 0.001490),
+    ("filan", "AFHQ", -3.552866, 0.000381),
+    ("hod", "AFHQ", -2.872529, 0.004071),
+    ("liu", "AFHQ", -3.1749015, 0.001498),
+)
 RUNS = 10
 # The printed numbers have six digits, the last cut off or rounded.
 DIGITS = 1.5e-6
@@ -89,9 +93,16 @@ def _searches(study: Study, kind: str) -> dict[str, Searches]:
 
 
 def _search(
-    model: nn.Module, graph: LayeredDiGraph, layers: tuple[str, ...], validation: Split, test: Split, draws: int,
-    printed: bool, P: Partition, seed: int,
-) -> tuple[NoiseSearch, NoiseSearch | None]:  # fmt: skip
+    model: nn.Module,
+    graph: LayeredDiGraph,
+    layers: tuple[str, ...],
+    validation: Split,
+    test: Split,
+    draws: int,
+    printed: bool,
+    P: Partition,
+    seed: int,
+) -> tuple[NoiseSearch, NoiseSearch | None]:
     options: dict[str, Any] = {"graph": graph, "layers": layers, "nulls": draws, "seed": seed}
     honest = noise_communities(model, P, select=validation, test=test, **options)
     if not printed:
@@ -116,17 +127,27 @@ def _row(kind: str, method: str, searches: Searches, study: Study) -> dict[str, 
     random = np.concatenate([s.random_test for s in honest])
     accuracies = np.array([s.baseline["test"] + s.test_gain for s in honest])
     return {
-        "network": kind, "method": label_of(method), "runs": len(honest), "none_chosen": sum(s.community < 0 for s in honest),
-        "validation_gain": float(np.mean([s.validation_gain for s in honest])), "test_accuracy": float(accuracies.mean()),
-        "test_accuracy_sd": float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0, "test_gain": float(gains.mean()),
-        "test_gain_low": float(np.mean([s.interval[0] for s in honest])), "test_gain_high": float(np.mean([s.interval[1] for s in honest])),
-        "up": int((gains > 0).sum()), "equal": int((gains == 0).sum()), "down": int((gains < 0).sum()),
-        "significant": sum(s.discovered for s in honest), "random_gain": float(random.mean()),
-        "random_low": float(np.quantile(random, 0.025)), "random_high": float(np.quantile(random, 0.975)),
+        "network": kind,
+        "method": label_of(method),
+        "runs": len(honest),
+        "none_chosen": sum(s.community < 0 for s in honest),
+        "validation_gain": float(np.mean([s.validation_gain for s in honest])),
+        "test_accuracy": float(accuracies.mean()),
+        "test_accuracy_sd": float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0,
+        "test_gain": float(gains.mean()),
+        "test_gain_low": float(np.mean([s.interval[0] for s in honest])),
+        "test_gain_high": float(np.mean([s.interval[1] for s in honest])),
+        "up": int((gains > 0).sum()),
+        "equal": int((gains == 0).sum()),
+        "down": int((gains < 0).sum()),
+        "significant": sum(s.discovered for s in honest),
+        "random_gain": float(random.mean()),
+        "random_low": float(np.quantile(random, 0.025)),
+        "random_high": float(np.quantile(random, 0.975)),
         "p_random": float((1 + (random >= gains.mean() - 1e-12).sum()) / (1 + len(random))),
         "as_printed_gain": float(np.mean([s.test_gain for s in printed])) if printed else None,
         "as_printed_random_gain": float(np.mean(np.concatenate([s.random_test for s in printed]))) if printed else None,
-    }  # fmt: skip
+    }
 
 
 def _key(key: tuple[int, int]) -> str:
@@ -136,9 +157,13 @@ def _key(key: tuple[int, int]) -> str:
 def _run(pair: tuple[NoiseSearch, NoiseSearch | None]) -> dict[str, Any]:
     honest, printed = pair
     return {
-        "community": honest.name, "validation_gain": honest.validation_gain, "test_gain": honest.test_gain, "interval": honest.interval,
-        "p": honest.pvalue, "as_printed_gain": None if printed is None else printed.test_gain,
-    }  # fmt: skip
+        "community": honest.name,
+        "validation_gain": honest.validation_gain,
+        "test_gain": honest.test_gain,
+        "interval": honest.interval,
+        "p": honest.pvalue,
+        "as_printed_gain": None if printed is None else printed.test_gain,
+    }
 
 
 def _improves(kind: str, rows: list[dict[str, Any]], study: Study) -> Verdict:
@@ -152,12 +177,21 @@ def _improves(kind: str, rows: list[dict[str, Any]], study: Study) -> Verdict:
     )
     return verdict(
         f"Closing the noise community of the last layer raises accuracy ({kind} network, section 4.4, Table 2).",
-        holds=gain > 0 and majority, fails=gain <= 0, number=gain, unit="mean change of test accuracy over runs, community chosen on validation",
-        rule=f"supported: positive and significant (exact McNemar, p <= {LEVEL}) in most runs; not supported: zero or negative; cannot be "
-        f"decided: positive but not significant (a gain below {100 * needed:.2f} points cannot be on {n} images; errors left: {100 * headroom:.2f})",
-        says=f"{100 * gain:+.2f} points on test (95 % {100 * row['test_gain_low']:+.2f} to {100 * row['test_gain_high']:+.2f}; random groups "
-        f"{100 * row['random_gain']:+.2f}); {row['up']} up, {row['equal']} equal, {row['down']} down{flattered}.",
-    )  # fmt: skip
+        holds=gain > 0 and majority,
+        fails=gain <= 0,
+        number=gain,
+        unit="mean change of test accuracy over runs, community chosen on validation",
+        rule=(
+            f"supported: positive and significant (exact McNemar, p <= {LEVEL}) in most runs; not supported: zero or"
+            f" negative; cannot be decided: positive but not significant (a gain below {100 * needed:.2f} points cannot"
+            f" be on {n} images; errors left: {100 * headroom:.2f})"
+        ),
+        says=(
+            f"{100 * gain:+.2f} points on test (95 % {100 * row['test_gain_low']:+.2f} to"
+            f" {100 * row['test_gain_high']:+.2f}; random groups {100 * row['random_gain']:+.2f}); {row['up']} up,"
+            f" {row['equal']} equal, {row['down']} down{flattered}."
+        ),
+    )
 
 
 def _gains(rows: list[dict[str, Any]]) -> Any:
@@ -212,7 +246,7 @@ def table4(study: Study) -> Artefact:
 def _changes(study: Study, kind: str) -> dict[str, list[float]]:
     """Return the runs' changes of test accuracy, from Table 2's record or made again.
 
-    The networks' own accuracy is the same for all methods but the retrained one, whose network is not what is to be compared.
+    The networks' own accuracy is the same for all methods but the retrained one, whose network is not to be compared.
     """
     record = study.store.finished("table2")
     if record is None:
@@ -227,12 +261,21 @@ def _tests(kind: str, changes: Mapping[str, list[float]]) -> list[dict[str, Any]
     corrected = holm([results[m][1].pvalue for m in others])
     return [
         {
-            "source": kind, "baseline": label_of(m), "role": "retrained" if m == RETRAINED else METHODS[m].role, "runs": len(changes[m]),
-            "statistic": results[m][0].statistic, "p": results[m][0].pvalue, "u": results[m][0].u, "p_corrected_for_ties": results[m][1].pvalue,
-            "p_holm": float(p), "baseline_better": results[m][0].effect_size, "printed_p": None, "agrees": None,
+            "source": kind,
+            "baseline": label_of(m),
+            "role": "retrained" if m == RETRAINED else METHODS[m].role,
+            "runs": len(changes[m]),
+            "statistic": results[m][0].statistic,
+            "p": results[m][0].pvalue,
+            "u": results[m][0].u,
+            "p_corrected_for_ties": results[m][1].pvalue,
+            "p_holm": float(p),
+            "baseline_better": results[m][0].effect_size,
+            "printed_p": None,
+            "agrees": None,
         }
         for m, p in zip(others, corrected, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _better(kind: str, tests: list[dict[str, Any]]) -> Verdict:
@@ -244,13 +287,20 @@ def _better(kind: str, tests: list[dict[str, Any]]) -> Verdict:
     random = next((t["baseline_better"] for t in tests if t["baseline"] == METHODS["random"].label), float("nan"))
     return verdict(
         f"InnerSightNet finds better noise communities than Filan, Hod and Liu ({kind} network, Table 4).",
-        holds=bool(wins) and all(wins), fails=any(losses) or (decidable and not any(wins)), number=worst,
+        holds=bool(wins) and all(wins),
+        fails=any(losses) or (decidable and not any(wins)),
+        number=worst,
         unit="probability that a run of the strongest of the three beats one of InnerSightNet (ties half)",
-        rule=f"rank-sum with ties and continuity corrected, Holm over all methods, p <= {LEVEL}; supported: below one half and significant for "
-        "all three; not supported: for none, or one is significantly better; else, or with too few runs to tell, open",
-        says=f"better than {sum(wins)} of {len(paper)} baselines, worse than {sum(losses)}; the strongest wins with probability {worst:.2f} "
-        f"(random groups {random:.2f}).",
-    )  # fmt: skip
+        rule=(
+            f"rank-sum with ties and continuity corrected, Holm over all methods, p <= {LEVEL}; supported: below one"
+            " half and significant for all three; not supported: for none, or one is significantly better; else, or"
+            " with too few runs to tell, open"
+        ),
+        says=(
+            f"better than {sum(wins)} of {len(paper)} baselines, worse than {sum(losses)}; the strongest wins with"
+            f" probability {worst:.2f} (random groups {random:.2f})."
+        ),
+    )
 
 
 def least_rank_sum_p(runs: int) -> float:
@@ -267,22 +317,41 @@ def _printed(method: str, data: str, statistic: float, pvalue: float) -> dict[st
     formula = (u - RUNS * RUNS / 2) / scale
     p = float(2 * stats.norm.sf(abs(formula)))
     return {
-        "source": "printed", "baseline": f"{METHODS[method].label.split(',')[0]}, {data}", "role": "paper", "runs": RUNS, "statistic": formula, "p": p,
-        "u": u, "p_corrected_for_ties": None, "p_holm": None, "baseline_better": u / RUNS**2, "printed_p": pvalue,
+        "source": "printed",
+        "baseline": f"{METHODS[method].label.split(',')[0]}, {data}",
+        "role": "paper",
+        "runs": RUNS,
+        "statistic": formula,
+        "p": p,
+        "u": u,
+        "p_corrected_for_ties": None,
+        "p_holm": None,
+        "baseline_better": u / RUNS**2,
+        "printed_p": pvalue,
         "agrees": bool(abs(formula - statistic) <= DIGITS and abs(p - pvalue) <= DIGITS),
-    }  # fmt: skip
+    }
 
 
 def _consistent(printed: list[dict[str, Any]]) -> Verdict:
     off = [r for r in printed if not r["agrees"]]
     worst = max(abs(r["p"] - r["printed_p"]) for r in printed)
     return verdict(
-        "Table 4 as printed: each p-value follows from its statistic.", holds=not off, fails=bool(off), number=worst,
-        unit="largest difference between a printed p-value and that of its statistic (ten runs against ten, no corrections)",
+        "Table 4 as printed: each p-value follows from its statistic.",
+        holds=not off,
+        fails=bool(off),
+        number=worst,
+        unit=(
+            "largest difference between a printed p-value and that of its statistic (ten runs against ten, no"
+            " corrections)"
+        ),
         rule=f"supported: all within {DIGITS:g}, the rounding of six digits",
         says="all statistics are those of an uncorrected rank-sum test of ten runs against ten; "
-        + ("all p-values fit." if not off else "a slip: " + ", ".join(f"{r['baseline']} {r['printed_p']:.6f} for {r['p']:.6f}" for r in off) + "."),
-    )  # fmt: skip
+        + (
+            "all p-values fit."
+            if not off
+            else "a slip: " + ", ".join(f"{r['baseline']} {r['printed_p']:.6f} for {r['p']:.6f}" for r in off) + "."
+        ),
+    )
 
 
 def _statistics(tests: list[dict[str, Any]]) -> Any:

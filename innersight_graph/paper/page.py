@@ -37,10 +37,14 @@ def make_page(records: Sequence[Mapping[str, Any]], folder: Path, *, title: str,
     text = (resources.files("innersight_graph") / "paper" / "page.html").read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
     return template.render(
-        title=title, lead=lead, version=innersight_graph.__version__, limit=LIMIT, shown=shown,
+        title=title,
+        lead=lead,
+        version=innersight_graph.__version__,
+        limit=LIMIT,
+        shown=shown,
         counts=[(word, counted[word]) for word in (SUPPORTED, NOT_SUPPORTED, UNDECIDED)],
         records=[_with_pictures(record, folder) for record in records],
-    )  # fmt: skip
+    )
 
 
 def shown(value: Any) -> str:

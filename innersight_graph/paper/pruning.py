@@ -40,16 +40,20 @@ def table3(study: Study) -> Artefact:
     smaller = _pruned(*shared, study.main("convolutional"), study.settings.seed, False, True)[0]
     areas = {m: table.mean(axis=1) for m, table in curves.items()}
     numbers = {
-        "shares": SHARES, "curves": {m: table.mean(axis=0) for m, table in curves.items()}, "areas": areas, "accuracy": network.test_accuracy,
+        "shares": SHARES,
+        "curves": {m: table.mean(axis=0) for m, table in curves.items()},
+        "areas": areas,
+        "accuracy": network.test_accuracy,
         "physical_removal": _removal(smaller),
-    }  # fmt: skip
+    }
     neurons = sum(network.graph.layer(name).width for name in network.layers)
     control = np.quantile(curves[CONTROL], [0.025, 0.975], axis=0) if CONTROL in curves else None
     band = None if control is None else (SHARES * neurons, control[0], control[1])
     figure = pruning_curves(
         {METHODS[m].label: (SHARES * neurons, table.mean(axis=0)) for m, table in curves.items() if m != CONTROL},
-        control=band, baseline=network.test_accuracy,
-    )  # fmt: skip
+        control=band,
+        baseline=network.test_accuracy,
+    )
     title = "Table 3: pruning to key communities, convolutional network"
     return Artefact(
         "table3", title, rows, numbers, [_prunes_best(areas)], {"Table 3: test accuracy against kernels kept": figure}
@@ -73,13 +77,24 @@ def _prunings(study: Study) -> dict[str, dict[int, tuple[Pruning, Pruning | None
 
 
 def _pruned(
-    model: nn.Module, graph: LayeredDiGraph, validation: Split, test: Split, P: Partition, seed: int, printed: bool,
+    model: nn.Module,
+    graph: LayeredDiGraph,
+    validation: Split,
+    test: Split,
+    P: Partition,
+    seed: int,
+    printed: bool,
     physical: bool,
-) -> tuple[Pruning, Pruning | None]:  # fmt: skip
-    # Ranked once, as in the paper. The random control is a method of its own, with silent neurons set aside as elsewhere.
+) -> tuple[Pruning, Pruning | None]:
+    # Ranked once, as in the paper. The random control is a method of its own, with silent neurons set aside.
     options: dict[str, Any] = {
-        "graph": graph, "tolerance": LOSS, "greedy": False, "nulls": 0, "seed": seed, "physical": physical
-    }  # fmt: skip
+        "graph": graph,
+        "tolerance": LOSS,
+        "greedy": False,
+        "nulls": 0,
+        "seed": seed,
+        "physical": physical,
+    }
     honest = prune_to_key(model, P, select=validation, test=test, **options)
     if not printed:
         return honest, None
@@ -97,13 +112,20 @@ def _row(method: str, runs: dict[int, tuple[Pruning, Pruning | None]], curve: Fl
     printed = [p for _, p in runs.values() if p is not None]
     at_paper = float(np.mean([np.interp(KEPT, (p.kept / p.kept[0])[::-1], p.test[::-1]) for p in honest]))
     return {
-        "method": METHODS[method].label, "runs": len(honest), "neurons_kept": float(np.mean([p.kept[p.key_step] for p in honest])),
-        "test_accuracy": float(np.mean([p.test[p.key_step] for p in honest])), "accuracy_at_31_percent": at_paper,
-        "mean_of_curve": float(curve.mean()), "mean_of_curve_sd": float(curve.mean(axis=1).std(ddof=1)) if len(curve) > 1 else 0.0,
+        "method": METHODS[method].label,
+        "runs": len(honest),
+        "neurons_kept": float(np.mean([p.kept[p.key_step] for p in honest])),
+        "test_accuracy": float(np.mean([p.test[p.key_step] for p in honest])),
+        "accuracy_at_31_percent": at_paper,
+        "mean_of_curve": float(curve.mean()),
+        "mean_of_curve_sd": float(curve.mean(axis=1).std(ddof=1)) if len(curve) > 1 else 0.0,
         "as_printed_kept": float(np.mean([p.kept[p.key_step] for p in printed])) if printed else None,
         "as_printed_accuracy": float(np.mean([p.test[p.key_step] for p in printed])) if printed else None,
-        **{f"accuracy at {100 * share:.0f} %": float(value) for share, value in zip(SHARES, curve.mean(axis=0), strict=True)},
-    }  # fmt: skip
+        **{
+            f"accuracy at {100 * share:.0f} %": float(value)
+            for share, value in zip(SHARES, curve.mean(axis=0), strict=True)
+        },
+    }
 
 
 def _removal(pruning: Pruning) -> dict[str, Any]:
@@ -125,11 +147,19 @@ def _prunes_best(areas: dict[str, FloatArray]) -> Verdict:
     against = float(ours.mean() - areas[CONTROL].mean()) if CONTROL in areas else float("nan")
     beaten = [METHODS[m].label for m, won in wins.items() if won]
     return verdict(
-        "Key communities of InnerSightNet keep more accuracy with fewer neurons than those of other methods (section 4.4, Table 3).",
-        holds=all(wins.values()), fails=losses.get(CONTROL, False) or (decidable and not any(wins.values())), number=against,
+        "Key communities of InnerSightNet keep more accuracy with fewer neurons than those of other methods (section"
+        " 4.4, Table 3).",
+        holds=all(wins.values()),
+        fails=losses.get(CONTROL, False) or (decidable and not any(wins.values())),
+        number=against,
         unit="test accuracy averaged over 10 to 90 % of kernels kept, minus random groups'",
-        rule=f"equal numbers of neurons; supported: above Filan, Hod, Liu and random groups (rank-sum over runs, Holm, p <= {LEVEL}); not "
-        "supported: below random groups, or above none; else, or with too few runs to tell, open",
-        says=f"curve {100 * against:+.1f} points against random groups of equal size; significantly above {', '.join(beaten) or 'none'}; below "
-        f"{', '.join(METHODS[m].label for m, lost in losses.items() if lost) or 'none'}.",
-    )  # fmt: skip
+        rule=(
+            "equal numbers of neurons; supported: above Filan, Hod, Liu and random groups (rank-sum over runs, Holm, p"
+            f" <= {LEVEL}); not supported: below random groups, or above none; else, or with too few runs to tell, open"
+        ),
+        says=(
+            f"curve {100 * against:+.1f} points against random groups of equal size; significantly above"
+            f" {', '.join(beaten) or 'none'}; below"
+            f" {', '.join(METHODS[m].label for m, lost in losses.items() if lost) or 'none'}."
+        ),
+    )

@@ -1,4 +1,4 @@
-"""Liu et al.'s brain-inspired modular training: the same network trained with a price on long connections, and its communities.
+"""Liu et al.'s brain-inspired modular training: the same network trained with a price on long connections.
 
 It gives another network, so its rows stand beside the others and are not like for like.
 """
@@ -87,9 +87,15 @@ def retrained(study: Study, kind: str, number: int) -> tuple[Network, dict[int, 
                 geometry.move()
 
         train(
-            model, study.data.train, kind=kind, name=study.data.name, seed=seed, quick=study.settings.quick, penalty=geometry.cost,
+            model,
+            study.data.train,
+            kind=kind,
+            name=study.data.name,
+            seed=seed,
+            quick=study.settings.quick,
+            penalty=geometry.cost,
             after_epoch=after_epoch,
-        )  # fmt: skip
+        )
         study.save_weights(model, path)
     network = Network(kind, number, model, untrained, study.data, study.settings)
     numbers = study.numbers(kind, number)

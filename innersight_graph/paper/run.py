@@ -1,4 +1,4 @@
-"""`run_paper`: artefact by artefact, each finished before the next begins, so that a killed run continues where it stopped."""
+"""`run_paper`: artefact by artefact, each finished before the next begins, so that a killed run can continue."""
 
 from __future__ import annotations
 
@@ -31,10 +31,22 @@ if TYPE_CHECKING:
 
 __all__ = ["ARTEFACTS", "PaperResult", "run_paper"]
 
-ARTEFACTS: Mapping[str, Callable[[Study], Artefact]] = MappingProxyType({
-    "fig1a": fig1a, "fig1b": fig1b, "fig2a": fig2a, "fig2b": fig2b, "table1": table1, "fig3a": fig3a, "fig3b": fig3b, "fig3c": fig3c,
-    "table2": table2, "table3": table3, "table4": table4, "a7": a7,
-})  # fmt: skip
+ARTEFACTS: Mapping[str, Callable[[Study], Artefact]] = MappingProxyType(
+    {
+        "fig1a": fig1a,
+        "fig1b": fig1b,
+        "fig2a": fig2a,
+        "fig2b": fig2b,
+        "table1": table1,
+        "fig3a": fig3a,
+        "fig3b": fig3b,
+        "fig3c": fig3c,
+        "table2": table2,
+        "table3": table3,
+        "table4": table4,
+        "a7": a7,
+    }
+)
 PAGE = "paper.html"
 
 
@@ -69,7 +81,10 @@ class PaperResult:
             word: sum(v.outcome == word for v in self.verdicts)
             for word in dict.fromkeys(v.outcome for v in self.verdicts)
         }
-        return f"PaperResult({len(self.records)} artefacts, {', '.join(f'{n} {word}' for word, n in counts.items())}, {self.page})"
+        return (
+            f"PaperResult({len(self.records)} artefacts, {', '.join(f'{n} {word}' for word, n in counts.items())},"
+            f" {self.page})"
+        )
 
 
 def run_paper(
@@ -172,16 +187,15 @@ def _made(name: str, make: Callable[[Study], Artefact], study: Study, teller: _T
 
 
 def _conclude(records: Mapping[str, dict[str, Any]], study: Study, started: float) -> PaperResult:
-    verdicts = [
-        Verdict(**v)
-        for r in records.values()
-        for v in r["verdicts"]
-    ]
+    verdicts = [Verdict(**v) for r in records.values() for v in r["verdicts"]]
     folder, data, settings = study.store.folder, study.data, study.settings
     summary = {
-        "fingerprint": study.store.fingerprint, "data": data.name, "settings": vars(settings), "refusals": study.refusals,
+        "fingerprint": study.store.fingerprint,
+        "data": data.name,
+        "settings": vars(settings),
+        "refusals": study.refusals,
         "verdicts": [{"artefact": name, **v} for name, r in records.items() for v in r["verdicts"]],
-    }  # fmt: skip
+    }
     study.store.write(folder / "verdicts.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False))
     sizes = " / ".join(f"{len(split.targets):,}" for split in (data.train, data.validation, data.test))
     lead = (

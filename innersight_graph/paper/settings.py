@@ -39,7 +39,7 @@ class Settings:
         if self.seed < 0 or self.seeds < 2 or self.train_seeds < 1:
             raise InputError(
                 f"seed={self.seed}, seeds={self.seeds}, train_seeds={self.train_seeds} came; a seed of 0 or more, "
-                f"at least two detection "
+                "at least two detection "
                 "seeds (Table 4 compares groups of runs) and at least one training seed were expected."
             )
 
@@ -50,7 +50,7 @@ class Settings:
 
     @property
     def nulls(self) -> int:
-        """Random groups per community: enough for p = .01 in up to five layers; a quick run decides only single tests."""
+        """Random groups per community: enough for five layers at once; a quick run decides only single tests."""
         return 19 if self.quick else 99
 
     @property
@@ -72,6 +72,11 @@ class Settings:
     def scored(self) -> int:
         """Images for sensitivities and embeddings."""
         return 60 if self.quick else 300
+
+    @property
+    def points(self) -> int:
+        """Points of a t-SNE: representations of all communities of a layer."""
+        return 200 if self.quick else 500
 
     @property
     def held_out(self) -> int | None:

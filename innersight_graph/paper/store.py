@@ -49,7 +49,7 @@ class Store:
         except OSError as error:
             raise InputError(
                 f"The folder {str(folder)!r} cannot be written to ({error.strerror or error}). Name a folder in a "
-                f"place of your own with out=."
+                "place of your own with out=."
             ) from error
 
     def write(self, path: Path, content: str | bytes) -> None:
@@ -77,10 +77,16 @@ class Store:
         for file, content in files.items():
             self.write(self.folder / file, content)
         record = {
-            "name": artefact.name, "title": artefact.title, "fingerprint": self.fingerprint, "files": list(files), "figures": figures,
-            "verdicts": [plain(asdict(v)) for v in artefact.verdicts], "numbers": plain(artefact.numbers),
-            "rows": plain(list(artefact.rows)), "seconds": plain(seconds),
-        }  # fmt: skip
+            "name": artefact.name,
+            "title": artefact.title,
+            "fingerprint": self.fingerprint,
+            "files": list(files),
+            "figures": figures,
+            "verdicts": [plain(asdict(v)) for v in artefact.verdicts],
+            "numbers": plain(artefact.numbers),
+            "rows": plain(list(artefact.rows)),
+            "seconds": plain(seconds),
+        }
         self.write(
             self.folder / f"{artefact.name}.json", json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         )

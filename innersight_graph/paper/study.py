@@ -83,9 +83,18 @@ class Network:
         """Return what the methods see, for these layers."""
         whole = self._whole
         return Material(
-            self.graph, whole["printed"], whole["absolute"], layers, {name: numbers[name] for name in layers},
-            whole["features"], whole["similarities"], self.model, self.few, self.settings.numbers, self.settings.starts,
-        )  # fmt: skip
+            self.graph,
+            whole["printed"],
+            whole["absolute"],
+            layers,
+            {name: numbers[name] for name in layers},
+            whole["features"],
+            whole["similarities"],
+            self.model,
+            self.few,
+            self.settings.numbers,
+            self.settings.starts,
+        )
 
     @cached_property
     def _whole(self) -> dict[str, Any]:
@@ -103,7 +112,7 @@ class Network:
 
 
 def with_silent(G: LayeredDiGraph, like: LayeredDiGraph) -> LayeredDiGraph:
-    """Mark the neurons as silent that another graph of the same model marks, so that all methods set the same ones aside."""
+    """Mark the silent neurons of another graph of the same model, so that all methods set the same ones aside."""
     if G is like:
         return G
     attributes = {layer.name: dict(like.node_attributes.get(layer.name, {})) for layer in G.layers}
@@ -162,7 +171,7 @@ class Study:
         if found is None:
             raise InputError(
                 f"{METHODS[method].label} refused the {kind} network ({self.refusals[method]}), and the figures "
-                f"rest on it. "
+                "rest on it. "
                 "Use other data or another seed."
             )
         return found
@@ -177,7 +186,7 @@ class Study:
     def partitions(
         self, kind: str, layers: tuple[str, ...], number: int = 0, methods: Iterable[str] = tuple(METHODS)
     ) -> dict[str, dict[int, Partition]]:
-        """Return method -> detection seed -> partition of the layers; a method that refuses is left out, its reason kept."""
+        """Return method -> detection seed -> partition; a method that refuses is left out, its reason kept."""
         network = self.network(kind, number)
         wanted = [(method, seed) for method in methods for seed in self.settings.detection_seeds]
         found = {key: self._load(network, *key, layers) for key in wanted}
