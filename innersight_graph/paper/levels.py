@@ -108,7 +108,7 @@ def _errors(study: Study, network: Network, P: Partition, level: Evaluation, key
 
 
 def _leanings(level: Evaluation, key: list[int]) -> NDArray[np.float64]:
-    """Return how much closer to typical for the predicted than for the true class each error is (mean over key communities)."""
+    """Return how much closer to the predicted than to the true class each error is (mean over key communities)."""
     errors = np.asarray(level.details["errors"], dtype=int)
     if not len(errors) or not key:
         return np.zeros(0)

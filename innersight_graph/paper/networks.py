@@ -1,4 +1,4 @@
-"""The paper's two networks on the data at hand: three linear layers, and three convolutions before three linear ones."""
+"""The paper's two networks on the data at hand: three linear layers; three convolutions before three linear ones."""
 
 from __future__ import annotations
 
