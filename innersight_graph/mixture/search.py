@@ -36,7 +36,7 @@ _USUAL_ITERATIONS = 5
 _HELD_OUT_ROWS = (30, 4096)
 # Shuffles are searched with fewer starts first, at numbers that grow by this factor.
 _NULL_INITS, _NULL_STEP = 4, 1.6
-_COARSE_NULL_INITS, _COARSE_NULL_STEP = 2, 4.0
+_COARSE_NULL_INITS, _COARSE_NULL_STEP, _COARSE_NULL_ITERATIONS = 2, 8.0, 10
 _BEST_STARTS = 5
 
 
@@ -267,8 +267,13 @@ class Search:
         generator = np.random.Generator(np.random.Philox(self.starter.sequence("null", 0, number)))
         material = self.material
         values, observed = shuffled_within_rows(material.values, material.observed, material.sides, generator)
-        few = _COARSE_NULL_INITS if self.coarse else _NULL_INITS
-        settings = replace(self.settings, n_init=self.restarts if thorough else min(self.restarts, few))
+        settings = self.settings
+        if not thorough:
+            few = _COARSE_NULL_INITS if self.coarse else _NULL_INITS
+            settings = replace(settings, n_init=min(self.restarts, few))
+        if self.coarse:
+            # On noise EM creeps; what it gains after this many iterations does not matter beside real structure.
+            settings = replace(settings, max_iter=min(settings.max_iter, _COARSE_NULL_ITERATIONS))
         shuffled = Search(
             Material(values, observed, material.sides, material.name),
             settings,
