@@ -116,7 +116,7 @@ def test_models_and_weights_that_cannot_be_loaded_are_named(factory: Path, tmp_p
     for spec, words in (
         ("resnet18", "file.py:factory"),
         ("torchvision:resnet19", "resnet18"),
-        (f"{tmp_path / 'no.py'}:make", "no file"),
+        (f"{tmp_path / 'no.py'}:make", "does not exist"),
         (f"{factory}:number", "gave a int"),
         (f"{factory}:nothing", "NoneType"),
     ):

@@ -19,6 +19,7 @@ from innersight_graph.errors import InputError, TraceError
 from innersight_graph.neuronize.closing import Closing
 from innersight_graph.neuronize.inputs import Call, batches, named_tensors
 from innersight_graph.neuronize.quiet import undisturbed
+from innersight_graph.probe.session import hooked
 
 __all__ = ["Maps", "observe"]
 
@@ -165,11 +166,8 @@ def _hooked(
                 keep(name, found)
         calls += 1
 
-    handle = module.register_forward_hook(hook)
-    try:
+    with hooked([(module, hook)]):
         yield
-    finally:
-        handle.remove()
 
 
 class _Listener(TorchDispatchMode):

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from innersight_graph.probe.session import hooked
+
 __all__ = ["module_hooks", "undisturbed"]
 
 
@@ -62,12 +64,16 @@ def module_hooks(
     model: nn.Module, enter: Callable[[str, nn.Module], None], leave: Callable[[str, Any], None]
 ) -> Iterator[None]:
     """Report the start and the end of every module's forward; only these hooks are removed again."""
-    handles: list[Any] = []
-    try:
-        for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda m, _, name=name: enter(name, m)))
-            handles.append(module.register_forward_hook(lambda _m, _i, output, name=name: leave(name, output)))
+    named = list(model.named_modules())
+    entering = [(module, _entering(enter, name)) for name, module in named]
+    leaving = [(module, _leaving(leave, name)) for name, module in named]
+    with hooked(entering, pre=True), hooked(leaving):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _entering(enter: Callable[[str, nn.Module], None], name: str) -> Callable[..., None]:
+    return lambda module, _args, _kwargs: enter(name, module)
+
+
+def _leaving(leave: Callable[[str, Any], None], name: str) -> Callable[..., None]:
+    return lambda _module, _args, output: leave(name, output)

@@ -154,7 +154,7 @@ def _loss(result: torch.Tensor, targets: Any) -> torch.Tensor:
             "kind='hessian' is the curvature of the loss and needs targets; pass (inputs, targets) batches."
         )
     if targets.is_floating_point():
-        return ((result - targets.reshape(result.shape)) ** 2).sum()
+        return nn.functional.mse_loss(result, targets.reshape(result.shape), reduction="sum")
     return nn.functional.cross_entropy(result, targets, reduction="sum")
 
 
