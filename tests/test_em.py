@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -25,8 +26,8 @@ def layered(widths, seed=0, weights=None, attributes=None):
     names = ["input", *(f"fc{i}" for i in range(1, len(widths) - 1)), "output"]
     layers = [isg.Layer(name, i, width, "linear") for i, (name, width) in enumerate(zip(names, widths, strict=True))]
     if weights is None:
-        weights = [rng.normal(size=(a, b)) for a, b in zip(widths, widths[1:], strict=False)]
-    connections = {pair: w.astype("f4") for pair, w in zip(zip(names, names[1:], strict=False), weights, strict=True)}
+        weights = [rng.normal(size=(a, b)) for a, b in itertools.pairwise(widths)]
+    connections = {pair: w.astype("f4") for pair, w in zip(itertools.pairwise(names), weights, strict=True)}
     return isg.LayeredDiGraph.from_arrays(layers, connections, node_attributes=attributes)
 
 
@@ -35,7 +36,7 @@ def planted(widths, c, seed, noise=0.6, attributes=None):
     rng = np.random.default_rng(seed)
     truth = [rng.integers(c, size=width) for width in widths]
     weights = []
-    for a, b in zip(truth, truth[1:], strict=False):
+    for a, b in itertools.pairwise(truth):
         weights.append(rng.choice([-1.0, 1.0], size=(c, c))[np.ix_(a, b)] + noise * rng.normal(size=(len(a), len(b))))
     return layered(widths, seed, weights, attributes), dict(enumerate(truth))
 
@@ -49,9 +50,7 @@ def test_two_disjoint_networks_are_found_whole():
     rng = np.random.default_rng(1)
     widths = [20, 24, 16, 12, 10]
     halves = [rng.permutation(np.arange(width) % 2) for width in widths]
-    weights = [
-        rng.normal(size=(len(a), len(b))) * (a[:, None] == b[None, :]) for a, b in zip(halves, halves[1:], strict=False)
-    ]
+    weights = [rng.normal(size=(len(a), len(b))) * (a[:, None] == b[None, :]) for a, b in itertools.pairwise(halves)]
     G = layered(widths, weights=weights)
     for init in ("structured", "k-means++", "annealed"):
         P = em_communities(G, 2, init=init, seed=0)
@@ -97,7 +96,7 @@ def test_random_weights_have_no_communities():
 
 
 def test_held_out_and_a_callable_choose_too():
-    G, truth = planted([60, 48, 12], 4, 4)
+    G, _ = planted([60, 48, 12], 4, 4)
     P = em_communities(G, range(1, 9), criterion="held-out", seed=0)
     assert P.stats["fc1"]["n_communities"] == 4
     seen = []
@@ -247,7 +246,10 @@ import numpy as np
 import innersight_graph as isg
 rng = np.random.default_rng(0)
 layers = [isg.Layer(n, i, w, "linear") for i, (n, w) in enumerate([("input", 120), ("fc1", 90), ("output", 60)])]
-weights = {("input", "fc1"): rng.normal(size=(120, 90)).astype("f4"), ("fc1", "output"): rng.normal(size=(90, 60)).astype("f4")}
+weights = {
+    ("input", "fc1"): rng.normal(size=(120, 90)).astype("f4"),
+    ("fc1", "output"): rng.normal(size=(90, 60)).astype("f4"),
+}
 G = isg.LayeredDiGraph.from_arrays(layers, weights)
 P = isg.em_communities(G, range(2, 8), init="dirichlet", n_init=100, seed=0, engine="numpy", checkpoint=sys.argv[1])
 print(P.to_json())

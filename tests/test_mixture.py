@@ -60,10 +60,10 @@ def test_starts_are_responsibilities_and_keyed_by_restart(init, likelihood):
 
 def test_starts_differ_between_layers_and_leave_global_randomness_alone():
     X, _ = planted(20, 20, 2, 1)
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     a, b = (Starter(problem_of(X), 0, layer).group("dirichlet", 3, (0,)).draw((0,)) for layer in ("fc1", "fc2"))
     assert not np.array_equal(a, b)
-    np.testing.assert_array_equal(before, np.random.get_state()[1])
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
 def test_structured_is_a_mix_that_starts_with_ward():
@@ -422,9 +422,9 @@ def test_bad_data_is_named():
         model.predict(X)
     with pytest.raises(InputError, match="without features"):
         model.fit(np.zeros((4, 0)))
+    bad = X.astype(float)
+    bad[2, 3] = np.nan
     with pytest.raises(InputError, match=r"X\[2, 3\] is nan"):
-        bad = X.astype(float)
-        bad[2, 3] = np.nan
         model.fit(bad)
     with pytest.raises(InputError, match="10 that fit saw"):
         model.fit(X).predict(X[:, :5])

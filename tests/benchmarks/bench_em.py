@@ -6,6 +6,9 @@ with deviation `strength` from the layer's; for the schedule, three layers as wi
 784-128-64-32-10.
 """
 
+# Thread counts are set before any numeric library is imported.
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 import os
@@ -13,6 +16,7 @@ import os
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, os.environ.get("BENCH_THREADS", "1"))
 
+import itertools
 import platform
 import sys
 import time
@@ -86,8 +90,13 @@ def schedule() -> None:
     for init in ("dirichlet", "random", "k-means++"):
         seconds = whole(init)
         say(f"{init}, stop 1e-7", seconds, PAPER_SECONDS / seconds)
-    seconds = cpu(lambda: [TorchEngine().fit(s.problem, [u.group for u in s.pending()], max_iter=200, tol=-1.0)
-                           for s in (searched_lazily(X) for X in tables)], 1)  # fmt: skip
+    seconds = cpu(
+        lambda: [
+            TorchEngine().fit(s.problem, [u.group for u in s.pending()], max_iter=200, tol=-1.0)
+            for s in (searched_lazily(X) for X in tables)
+        ],
+        1,
+    )
     say("dirichlet, all 200 iterations forced", seconds, PAPER_SECONDS / seconds)
 
     def structured(conclude: bool) -> float:
@@ -148,8 +157,16 @@ def peers() -> None:
     ours_stopped = cpu(lambda: engine.fit(problem, [group], max_iter=200, tol=1e-7)) / 100
 
     def stepmix(max_iter: int, n_init: int, tol: float) -> Callable[[], object]:
-        model = StepMix(r, measurement="binary", n_init=n_init, max_iter=max_iter, abs_tol=tol, rel_tol=0.0, random_state=0,
-                        progress_bar=0)  # fmt: skip
+        model = StepMix(
+            r,
+            measurement="binary",
+            n_init=n_init,
+            max_iter=max_iter,
+            abs_tol=tol,
+            rel_tol=0.0,
+            random_state=0,
+            progress_bar=0,
+        )
         return lambda: model.fit(dense)
 
     tensor = torch.from_numpy(dense).float()
@@ -175,13 +192,20 @@ def peers() -> None:
     four = [dense[:, :784], dense[:, 784:1568], dense[:, 1568:1632], dense[:, 1632:]]
     literal_each = cpu(lambda: literal_iteration(four, q))
     say("one iteration of one restart", "CPU ms", "ours is x faster")
-    for name, seconds in (("ours, stopping off", ours_forced), ("StepMix", stepmix_each), ("pomegranate", pomegranate_each),
-                          ("literal NumPy loop", literal_each)):  # fmt: skip
+    for name, seconds in (
+        ("ours, stopping off", ours_forced),
+        ("StepMix", stepmix_each),
+        ("pomegranate", pomegranate_each),
+        ("literal NumPy loop", literal_each),
+    ):
         say(name, 1000 * seconds, seconds / ours_forced)
     say("one restart, each tool's own stopping", "CPU ms", "ours is x faster")
-    for name, seconds in (("ours, Dirichlet, 1e-7", ours_stopped), ("StepMix, its defaults", stepmix_restart),
-                          ("pomegranate, its defaults (its likelihood is NaN: all 1,000 iterations)", pomegranate_restart),
-                          ("pomegranate, inertia 0.2 so that it stays finite", pomegranate_helped)):  # fmt: skip
+    for name, seconds in (
+        ("ours, Dirichlet, 1e-7", ours_stopped),
+        ("StepMix, its defaults", stepmix_restart),
+        ("pomegranate, its defaults (its likelihood is NaN: all 1,000 iterations)", pomegranate_restart),
+        ("pomegranate, inertia 0.2 so that it stays finite", pomegranate_helped),
+    ):
         say(name, 1000 * seconds, seconds / ours_stopped)
 
 
@@ -257,8 +281,13 @@ def large() -> None:
         search.add(unit.run())
     search.evaluate(TorchEngine())
     ari = adjusted_rand(search.solutions[c].labels, truth)
-    say("14,336 x 37,000, r = 50", f"ARI {ari:.4f}", f"{time.perf_counter() - wall:.0f} s wall",
-        f"{time.process_time() - start:.0f} CPU s", f"peak {peak_gib():.1f} GiB")  # fmt: skip
+    say(
+        "14,336 x 37,000, r = 50",
+        f"ARI {ari:.4f}",
+        f"{time.perf_counter() - wall:.0f} s wall",
+        f"{time.process_time() - start:.0f} CPU s",
+        f"peak {peak_gib():.1f} GiB",
+    )
 
 
 def block() -> None:
@@ -268,11 +297,11 @@ def block() -> None:
     rng = np.random.default_rng(0)
     widths, c = (4096, 11008, 4096), 64
     truth = [rng.integers(c, size=width) for width in widths]
-    layers = [
-        isg.Layer(name, i, width, "linear") for i, (name, width) in enumerate(zip(("input", "fc1", "output"), widths))
-    ]
+    names = ("input", "fc1", "output")
+    layers = [isg.Layer(name, i, width, "linear") for i, (name, width) in enumerate(zip(names, widths, strict=True))]
     weights = {}
-    for (a, z), (b, w) in zip(list(zip(layers, truth))[:-1], list(zip(layers, truth))[1:]):
+    for i, (a, b) in enumerate(itertools.pairwise(layers)):
+        z, w = truth[i], truth[i + 1]
         W = rng.standard_normal((a.width, b.width), dtype=np.float32)
         W += 0.5 * rng.choice([-1.0, 1.0], size=(c, c)).astype(np.float32)[np.ix_(z, w)]
         weights[a.name, b.name] = W
@@ -280,8 +309,14 @@ def block() -> None:
     G = isg.LayeredDiGraph.from_arrays(layers, weights)
     P = isg.em_communities(G, range(1, 129), seed=0)
     ari = adjusted_rand(P.labels("fc1"), truth[1])
-    say("4096-11008-4096", f"ARI {ari:.4f}", f"r = {P.stats['fc1']['n_communities']}", f"{time.perf_counter() - wall:.0f} s wall",
-        f"{time.process_time() - start:.0f} CPU s", f"peak {peak_gib():.1f} GiB")  # fmt: skip
+    say(
+        "4096-11008-4096",
+        f"ARI {ari:.4f}",
+        f"r = {P.stats['fc1']['n_communities']}",
+        f"{time.perf_counter() - wall:.0f} s wall",
+        f"{time.process_time() - start:.0f} CPU s",
+        f"peak {peak_gib():.1f} GiB",
+    )
 
 
 def device() -> None:
@@ -307,8 +342,10 @@ def device() -> None:
 PARTS = {f.__name__: f for f in (schedule, peers, stopping, quality, large, block, device)}
 
 if __name__ == "__main__":
-    print(f"{date.today()} · {platform.processor() or platform.machine()} · {os.environ['OMP_NUM_THREADS']} thread(s) · "
-          f"torch {torch.__version__} · numpy {np.__version__}")  # fmt: skip
+    print(
+        f"{date.today()} · {platform.processor() or platform.machine()} · {os.environ['OMP_NUM_THREADS']} thread(s) · "
+        f"torch {torch.__version__} · numpy {np.__version__}"
+    )
     for part in sys.argv[1:] or ("schedule", "peers", "stopping", "quality", "device"):
         print(f"\n{PARTS[part].__doc__}\n", flush=True)
         PARTS[part]()
