@@ -15,7 +15,8 @@ __version__ = "0.1.0"
 # Public name -> module that defines it, in the order of the imports (see the README's map of the package).
 _HOMES = {
     "innersight_graph.errors": (
-        "GraphSchemaError", "InnerSightError", "InputError", "MissingExtraError", "TraceError", "UnsupportedLayerError", "WriteError",
+        "GraphSchemaError", "InnerSightError", "InputError", "MissingExtraError", "TraceError",
+        "UnsupportedLayerError", "WriteError",
     ),
     "innersight_graph.graph.layered": ("Layer", "LayeredDiGraph", "Neuron"),
     "innersight_graph.graph.interchange": (
@@ -35,7 +36,9 @@ _HOMES = {
     "innersight_graph.detection.louvain": ("louvain_communities",),
     "innersight_graph.detection.leiden": ("leiden_communities",),
     "innersight_graph.detection.blockmodel": ("blockmodel_communities",),
-    "innersight_graph.detection.spectral": ("Clusterability", "clusterability", "normalized_cut", "spectral_communities"),
+    "innersight_graph.detection.spectral": (
+        "Clusterability", "clusterability", "normalized_cut", "spectral_communities",
+    ),
     "innersight_graph.detection.specialization": ("specialization_communities", "specialization_test"),
     "innersight_graph.detection.similarity": ("similarity_communities",),
     "innersight_graph.detection.geometric": ("connection_cost", "geometric_communities"),
@@ -44,8 +47,9 @@ _HOMES = {
     "innersight_graph.detection.degree": ("degree_communities",),
     "innersight_graph.detection.consensus": ("consensus_communities",),
     "innersight_graph.statistics": (
-        "auc", "benjamini_hochberg", "bootstrap_interval", "holm", "matched_label_draws", "max_statistic", "mcnemar",
-        "minimum_detectable_effect", "paired_difference_interval", "rank_sum", "seed_variance", "wilson_interval",
+        "auc", "benjamini_hochberg", "bootstrap_interval", "holm", "matched_label_draws", "max_statistic",
+        "mcnemar", "minimum_detectable_effect", "paired_difference_interval", "rank_sum", "seed_variance",
+        "wilson_interval",
     ),
     "innersight_graph.neuronize.closing": ("Closing",),
     "innersight_graph.neuronize.build": ("neuron_graph",),
@@ -57,20 +61,21 @@ _HOMES = {
         "ImageData", "Split", "load_afhq", "load_digits", "load_image_folder", "load_mnist", "make_faces",
     ),
     "innersight_graph.planted": (
-        "compiled_programs", "detectability", "equivalent_graph", "merged_networks", "null_layers", "planted_blocks",
-        "planted_hubs", "planted_layers", "planted_roles", "planted_scale", "shuffled", "two_digits_network",
+        "compiled_programs", "detectability", "equivalent_graph", "merged_networks", "null_layers",
+        "planted_blocks", "planted_hubs", "planted_layers", "planted_roles", "planted_scale", "shuffled",
+        "two_digits_network",
     ),
     "innersight_graph.probe": ("Capture", "ablate", "activations", "capture", "similarities"),
     "innersight_graph.evaluation": (
-        "Ablation", "ActivationLevel", "Checkpoint", "Consistency", "Embedding", "Evaluation", "NoiseSearch", "Occlusion",
-        "PartitionScore", "Pruning", "Removal", "Sensitivity", "Structure", "error_profile", "flow", "noise_communities",
-        "prune_to_key", "remove_neurons", "track",
+        "Ablation", "ActivationLevel", "Checkpoint", "Consistency", "Embedding", "Evaluation", "NoiseSearch",
+        "Occlusion", "PartitionScore", "Pruning", "Removal", "Sensitivity", "Structure", "error_profile",
+        "flow", "noise_communities", "prune_to_key", "remove_neurons", "track",
     ),
     "innersight_graph.report": ("Report", "evaluate"),
     "innersight_graph.comparison": ("Comparison", "capabilities", "compare"),
     "innersight_graph.figures": (
-        "ablation_heatmap", "activation_violins", "agreement_matrix", "alluvial", "criterion_curves", "embedding_scatter",
-        "pruning_curves", "sensitivity_maps",
+        "ablation_heatmap", "activation_violins", "agreement_matrix", "alluvial", "criterion_curves",
+        "embedding_scatter", "pruning_curves", "sensitivity_maps",
     ),
     "innersight_graph._html": ("Page", "export_gexf", "export_graphml", "make_page", "to_html", "to_pyvis"),
 }  # fmt: skip

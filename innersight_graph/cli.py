@@ -27,6 +27,8 @@ from innersight_graph.errors import InnerSightError, InputError
 from innersight_graph.files import check_target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from innersight_graph.data import ImageData
 
 app = typer.Typer(
@@ -232,7 +234,7 @@ def paper(
     """Recompute every figure and table of the paper and say which of its claims hold here; a killed run continues."""
     from innersight_graph.paper import run_paper
 
-    options = {"quick": quick, "seeds": seeds, "train_seeds": train_seeds, "seed": seed, "n_jobs": jobs}
+    options: dict[str, Any] = {"quick": quick, "seeds": seeds, "train_seeds": train_seeds, "seed": seed, "n_jobs": jobs}
     result = run_paper(data, out, **options, console=console())
     console().print(f"Open {result.page} in a browser; it needs no network.", markup=False)
 
@@ -282,8 +284,12 @@ def _load(spec: str) -> ImageData:
     from innersight_graph import data
 
     name, _, folder = spec.partition(":")
-    embedded = {"digits": data.load_digits, "faces": data.make_faces}
-    readers = {"mnist": data.load_mnist, "afhq": data.load_afhq, "folder": data.load_image_folder}
+    embedded: dict[str, Callable[[], ImageData]] = {"digits": data.load_digits, "faces": data.make_faces}
+    readers: dict[str, Callable[[str], ImageData]] = {
+        "mnist": data.load_mnist,
+        "afhq": data.load_afhq,
+        "folder": data.load_image_folder,
+    }
     if name in embedded and not folder:
         return embedded[name]()
     if name in readers and folder:

@@ -189,7 +189,7 @@ def _run(folder: Path, seed: int, engine: str, n_jobs: int | None, steps: _Steps
 def _detect(
     G: LayeredDiGraph, G_untrained: LayeredDiGraph, *, seed: int, engine: str, n_jobs: int | None
 ) -> dict[str, Partition]:
-    em = {"seed": seed, "engine": engine, "n_jobs": n_jobs}
+    em: dict[str, Any] = {"seed": seed, "engine": engine, "n_jobs": n_jobs}
     with warnings.catch_warnings():
         # Where ICL and held-out rows disagree on r, the page shows both curves; here it would only distract.
         warnings.simplefilter("ignore", UserWarning)
@@ -351,7 +351,8 @@ def _number(value: Any) -> float | None:
 
 def _correct(model: nn.Module, split: Split) -> NDArray[np.bool_]:
     with torch.no_grad():
-        return (model(split.inputs).argmax(1) == split.targets).numpy()
+        right: torch.Tensor = model(split.inputs).argmax(1) == split.targets
+    return np.asarray(right.numpy())
 
 
 def _accuracy(model: nn.Module, split: Split) -> float:

@@ -16,7 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
-    "GraphSchemaError", "InnerSightError", "InputError", "MissingExtraError", "TraceError", "UnsupportedLayerError", "WriteError",
+    "GraphSchemaError",
+    "InnerSightError",
+    "InputError",
+    "MissingExtraError",
+    "TraceError",
+    "UnsupportedLayerError",
+    "WriteError",
 ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Make or refresh the leaderboard of the planted benchmark. Resumable: finished runs are kept in the CSV file.
 
-    python tests/benchmarks/leaderboard.py --seeds 20        # everything: hours on two cores
-    python tests/benchmarks/leaderboard.py --tasks hubs      # some tasks
-    python tests/benchmarks/leaderboard.py --write           # only the pages, from what is there
+python tests/benchmarks/leaderboard.py --seeds 20        # everything: hours on two cores
+python tests/benchmarks/leaderboard.py --tasks hubs      # some tasks
+python tests/benchmarks/leaderboard.py --write           # only the pages, from what is there
 """
 
 from __future__ import annotations

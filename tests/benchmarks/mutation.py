@@ -155,8 +155,7 @@ def main() -> None:
     if not survives(untouched, untouched.read_text(encoding="utf-8"), tests):
         raise SystemExit(f"The tests {tests} fail without any change.")
     alive = []
-    tried = 0
-    begin = time.monotonic()
+    begin, tried = time.monotonic(), 0
     for path, where, source in chosen:
         if time.monotonic() - begin > given.seconds:
             break
