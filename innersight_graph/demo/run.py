@@ -1,7 +1,4 @@
-"""`innersight demo`: the whole way from a trained network to a page, on the digits that scikit-learn carries with it.
-
-Every number of ``summary.json`` can be recomputed from the files beside it; a test does.
-"""
+"""The demo from training to files."""
 
 from __future__ import annotations
 
@@ -9,43 +6,39 @@ import json
 import os
 import time
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from innersight_graph.data import ImageData, Split, load_digits
+from innersight_graph.data import ImageData, load_digits
+from innersight_graph.demo.network import make_network, train_network
+from innersight_graph.demo.summary import count_of, own_sentences, summarise
 from innersight_graph.detection._layers import assemble, live_layers
 from innersight_graph.detection.em import em_communities
 from innersight_graph.detection.leiden import leiden_communities
 from innersight_graph.detection.louvain import louvain_communities
 from innersight_graph.errors import InputError
 from innersight_graph.evaluation import Ablation, Consistency, Occlusion, Sensitivity, Structure
-from innersight_graph.evaluation.noise import NoiseSearch, noise_communities
+from innersight_graph.evaluation.noise import noise_communities
 from innersight_graph.files import whole_file, write_text
 from innersight_graph.graph.interchange import write_graph
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.neuronize import neuron_graph
-from innersight_graph.partition import Partition, agreement
+from innersight_graph.partition import Partition
 from innersight_graph.report import Report, evaluate
 
-__all__ = ["make_network", "run_demo", "train_network"]
+__all__ = ["run_demo"]
 
-WIDTHS = (64, 128, 64, 32, 10)
 # Random groups per community: enough for p = .005, a few seconds of closings.
 NULLS = 199
 FEWER_NULLS = 49
 # "em without signs" finds one community per layer: what is closed instead has as many as with signs.
 SCORED = ("em", "louvain", "leiden", "as many without signs", "em untrained")
-LEVEL = 0.05
-OWN_FINDINGS = ("Training makes", "Activation and", "Closing a noise")
 # Images averaged in the occlusion maps; a 3x3 window on 8x8 pixels is to them what the paper's 5x5 is to 28x28.
 OCCLUDED = 128
 METHODS = {
@@ -55,64 +48,6 @@ METHODS = {
     "EM without signs": "em without signs",
     "EM, untrained": "em untrained",
 }
-
-
-def make_network(widths: tuple[int, ...] = WIDTHS, *, seed: int = 0) -> nn.Sequential:
-    """Return an untrained ReLU network with layers ``fc1``, ``fc2``, …, ``out``.
-
-    Parameters
-    ----------
-    widths : tuple of int
-        Inputs, hidden layers, outputs.
-    seed : int
-        Of the initial weights; the global random state is not touched.
-
-    Returns
-    -------
-    torch.nn.Sequential
-
-    Examples
-    --------
-    >>> [name for name, _ in make_network((4, 3, 2)).named_children()]
-    ['flatten', 'fc1', 'relu1', 'out']
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        parts: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-        for i, (n_in, n_out) in enumerate(pairwise(widths[:-1]), start=1):
-            parts[f"fc{i}"] = nn.Linear(n_in, n_out)
-            parts[f"relu{i}"] = nn.ReLU()
-        parts["out"] = nn.Linear(widths[-2], widths[-1])
-    return nn.Sequential(parts).eval()
-
-
-def train_network(model: nn.Module, split: Split, *, epochs: int = 40, batch: int = 32, seed: int = 0) -> nn.Module:
-    """Train a classifier in place with Adam (learning rate 2e-3) and cross-entropy.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    split : Split
-        Training images and classes.
-    epochs, batch : int
-    seed : int
-        Of the order of the images.
-
-    Returns
-    -------
-    torch.nn.Module
-        The same model, in eval mode.
-    """
-    order = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-    model.train()
-    for _ in range(epochs):
-        for rows in torch.randperm(len(split.targets), generator=order).split(batch):
-            optimiser.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(model(split.inputs[rows]), split.targets[rows]).backward()
-            optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
-    return model.eval()
 
 
 def run_demo(
@@ -172,7 +107,7 @@ def _run(folder: Path, seed: int, engine: str, n_jobs: int | None, steps: _Steps
     with steps("Closing every community on the live network, against random groups of equal size"):
         reports = _score(found, G, G_untrained, model, untrained, data, seed)
         noise = noise_communities(model, found["em"], select=data.validation, test=data.test, graph=G)
-    summary = _summarise(model, data, G, found, reports, noise, seed)
+    summary = summarise(model, data, G, found, reports, noise, seed)
     with steps("Comparing the methods"):
         from innersight_graph.comparison import compare
 
@@ -181,9 +116,6 @@ def _run(folder: Path, seed: int, engine: str, n_jobs: int | None, steps: _Steps
     with steps(f"Writing {folder}"):
         _write(folder, model, G, found, comparison, reports, summary, data)
     return summary
-
-
-# ---------------------------------------------------------------------- the parts
 
 
 def _detect(
@@ -208,7 +140,7 @@ def _as_many(G: LayeredDiGraph, main: Partition, options: Mapping[str, Any]) -> 
     """Partition each layer of a graph into as many communities as `main` has there: scores depend on their number."""
     labels = {}
     for layer, live, _ in live_layers(G):
-        labels[layer] = em_communities(G, _count(main, layer), layers=[layer], **options).labels(layer)[live]
+        labels[layer] = em_communities(G, count_of(main, layer), layers=[layer], **options).labels(layer)[live]
     return assemble(G, labels, method="em", params={"signs": False}, seed=options["seed"])
 
 
@@ -274,164 +206,6 @@ class _Steps:
         self.console.print(f"[green]✓[/green] {what} [dim]({time.perf_counter() - started:.1f} s)[/dim]")
 
 
-# ---------------------------------------------------------------------- the summary
-
-
-def _summarise(
-    model: nn.Module,
-    data: ImageData,
-    G: LayeredDiGraph,
-    found: Mapping[str, Partition],
-    reports: Mapping[str, Report],
-    noise: NoiseSearch,
-    seed: int,
-) -> dict[str, Any]:
-    splits = {name: getattr(data, name) for name in ("train", "validation", "test")}
-    summary: dict[str, Any] = {
-        "seed": seed,
-        "data": {"name": data.name, **{name: len(split.targets) for name, split in splits.items()}},
-        "model": {
-            "widths": list(WIDTHS),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "accuracy": {name: _accuracy(model, split) for name, split in splits.items()},
-        },
-        "graph": {
-            "neurons": len(G),
-            "edges": G.number_of_edges(),
-            "silent": {name: int(G.node_attributes[name]["silent"].sum()) for name in G.hidden_layers},
-        },
-        "communities": {name: {layer: _count(P, layer) for layer in P.layers} for name, P in found.items()},
-        "agreement": {
-            f"em, {name}": {layer: agreement(found["em"], found[name], layer=layer).ari for layer in G.hidden_layers}
-            for name in ("louvain", "leiden", "as many without signs")
-        },
-        "specificity_ratio": {name: _ratios(report) for name, report in reports.items()},
-        "ablation": _closings(found["em"], reports["em"], data.classes),
-        "noise": {
-            "community": noise.name,
-            "validation_gain": float(noise.validation_gain),
-            "test_gain": float(noise.test_gain),
-            "p_value": float(noise.pvalue),
-        },
-    }
-    summary["findings"] = _findings(summary, reports["em"], noise)
-    return summary
-
-
-def _ratios(report: Report) -> dict[str, float]:
-    return dict(report.evaluations["ablation"].details["specificity_ratio"])
-
-
-def _closings(P: Partition, report: Report, classes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Return what closing each community costs."""
-    ablation = report.evaluations["ablation"]
-    worst, named = ablation.details["most_hurt"], ablation.details["named_class"]
-    return {
-        name: {
-            "neurons": len(P[i]),
-            "drop": float(ablation.per_community[i]),
-            "p_value": _number(ablation.p_values["per_community"][i]),
-            "worst_class": classes[int(worst[i])],
-            "worst_class_drop": float(ablation.maps["class_drop"][i].max()),
-            "named_class": classes[int(named[i])] if named[i] >= 0 else None,
-        }
-        for i, name in enumerate(P.names)
-    }
-
-
-def _count(P: Partition, layer: str) -> int:
-    """Count the communities found in a layer; the silent neurons are set aside, not found."""
-    return int(P.stats.get(layer, {}).get("n_communities", len(set(P.labels(layer).tolist()) - {-1})))
-
-
-def _number(value: Any) -> float | None:
-    """Return a float for JSON, None where nothing was tested."""
-    return None if np.isnan(value) else float(value)
-
-
-def _correct(model: nn.Module, split: Split) -> NDArray[np.bool_]:
-    with torch.no_grad():
-        right: torch.Tensor = model(split.inputs).argmax(1) == split.targets
-    return np.asarray(right.numpy())
-
-
-def _accuracy(model: nn.Module, split: Split) -> float:
-    return float(_correct(model, split).mean())
-
-
-def _findings(summary: Mapping[str, Any], report: Report, noise: NoiseSearch) -> list[dict[str, Any]]:
-    """Say what the numbers support and what they do not, each with the number."""
-    return [
-        *_specificity_findings(summary["specificity_ratio"]["em"], report),
-        _training_finding(summary["communities"]["em untrained"]),
-        _sign_finding(summary),
-        _naming_finding(summary["ablation"]),
-        _noise_finding(noise),
-    ]
-
-
-def _finding(claim: str, supported: bool, number: str) -> dict[str, Any]:
-    return {"claim": claim, "supported": bool(supported), "number": number}
-
-
-def _specificity_findings(ratios: Mapping[str, float], report: Report) -> list[dict[str, Any]]:
-    p = report.evaluations["ablation"].p_values["partition"]
-    claim = "Closing a community of {} hits some digits and spares others, more than a random group of its size."
-    number = "variance over digits {:.1f} times that of random groups, p = {:.3f}"
-    return [_finding(claim.format(layer), p[layer] <= LEVEL, number.format(r, p[layer])) for layer, r in ratios.items()]
-
-
-def _training_finding(untrained: Mapping[str, int]) -> dict[str, Any]:
-    return _finding(
-        "Training makes the communities: the same network with untrained weights has none (one per layer).",
-        all(count == 1 for count in untrained.values()),
-        "communities in untrained weights: " + ", ".join(f"{layer} {count}" for layer, count in untrained.items()),
-    )
-
-
-def _sign_finding(summary: Mapping[str, Any]) -> dict[str, Any]:
-    signed, unsigned = summary["specificity_ratio"]["em"], summary["specificity_ratio"]["as many without signs"]
-    alone = summary["communities"]["em without signs"]
-    pairs = ", ".join(f"{layer} {signed[layer]:.1f} and {unsigned[layer]:.1f}" for layer in signed)
-    return _finding(
-        "Activation and inhibition must be kept apart.",
-        all(signed[layer] > unsigned[layer] for layer in signed),
-        f"variance over digits against random groups with signs and, as many groups, without: {pairs}; left to itself "
-        f"EM finds without signs {', '.join(f'{count} in {layer}' for layer, count in alone.items())}",
-    )
-
-
-def _naming_finding(closings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    tested = [entry for name, entry in closings.items() if not name.endswith("/silent")]
-    named = sum(entry["named_class"] is not None for entry in tested)
-    return _finding(
-        "Most communities can be called the detector of one digit.",
-        named > len(tested) / 2,
-        f"{named} of {len(tested)} are beyond random groups and name the same digit closed at zero and at their mean",
-    )
-
-
-def _noise_finding(noise: NoiseSearch) -> dict[str, Any]:
-    number = "closing no community raises validation accuracy"
-    if noise.community >= 0:
-        number = (
-            f"{noise.name}: {100 * noise.validation_gain:+.2f} points on validation, "
-            f"{100 * noise.test_gain:+.2f} on test (p = {noise.pvalue:.2f})"
-        )
-    return _finding(
-        "Closing a noise community, chosen on validation images, improves the network on test images.",
-        noise.discovered,
-        number,
-    )
-
-
-def _sentence(finding: Mapping[str, Any]) -> tuple[str, str]:
-    return "yes" if finding["supported"] else "no", f"{finding['claim'].rstrip('.')}: {finding['number']}."
-
-
-# ---------------------------------------------------------------------- the files
-
-
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(
@@ -474,8 +248,7 @@ def _write(
             "EM, untrained weights": reports["em untrained"],
         },
         images=(data.test.inputs.squeeze(1).numpy(), data.test.targets.numpy()),
-        # Specificity per layer and names of classes the page reads from the report itself.
-        findings=[_sentence(f) for f in summary["findings"] if f["claim"].startswith(OWN_FINDINGS)],
+        findings=own_sentences(summary),
     )
     write_text(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n", "summary")
 
