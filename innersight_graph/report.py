@@ -135,7 +135,9 @@ class Report:
                 raise ValueError(f"its format is {record['format']!r}")
             partition = Partition.from_json(json.dumps(record["partition"]))
             evaluations = {name: Evaluation.from_dict(e) for name, e in record["evaluations"].items()}
-            environment = MappingProxyType(decode(record["environment"]))
+            environment = decode(record["environment"])
+            if not isinstance(environment, dict):
+                raise TypeError("its environment is not a mapping")
         except MALFORMED as error:
             if isinstance(error, InputError):
                 raise
@@ -145,7 +147,7 @@ class Report:
             ) from error
         graph = as_layered(G)
         partition.check(graph)
-        return cls(graph, partition, MappingProxyType(evaluations), environment)
+        return cls(graph, partition, MappingProxyType(evaluations), MappingProxyType(environment))
 
     def to_html(self, path: str | os.PathLike[str], **options: Any) -> Page:
         """Write the report as one offline page, which a notebook displays; options as in `innersight_graph.to_html`."""

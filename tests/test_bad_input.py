@@ -44,6 +44,9 @@ HALF.nodes["a"]["layer"] = 0
 NAN = nx.DiGraph()
 NAN.add_edge("a", "b", weight=float("nan"))
 
+MAPPED = nx.DiGraph()
+MAPPED.add_node("a", layer={"name": "fc"})
+
 Call = Callable[[], Any]
 Errors = type[InnerSightError] | tuple[type[InnerSightError], ...]
 
@@ -126,6 +129,7 @@ OPTIONS: dict[str, tuple[Call, Errors, str]] = {
 GRAPHS: dict[str, tuple[Call, Errors, str]] = {
     "layers without weights": (lambda: isg.em_communities(UNWEIGHTED, 1), GraphSchemaError, "weight"),
     "half of the layers": (lambda: isg.as_layered(HALF), GraphSchemaError, "'b'"),
+    "layer as mapping": (lambda: isg.as_layered(MAPPED), GraphSchemaError, "by text or number"),
     "NaN weight": (lambda: isg.as_layered(NAN), GraphSchemaError, "nan"),
     "no graph": (lambda: isg.em_communities([1, 2, 3], 2), GraphSchemaError, "list"),
     "None": (lambda: isg.leiden_communities(None), GraphSchemaError, "NoneType"),

@@ -293,6 +293,16 @@ def test_a_partition_that_lies_is_refused(name: str) -> None:
         isg.Partition.from_json(json.dumps(record))
 
 
+@pytest.mark.parametrize("part", ["environment", "evaluations", "partition", "format"])
+def test_a_report_that_lies_is_refused(part: str) -> None:
+    G = graph()
+    report = isg.evaluate(G, isg.random_communities(G, 2, seed=0), isg.Structure(G), nulls=0)
+    record = json.loads(report.to_json())
+    for value in (None, 3, "x", []):
+        with pytest.raises(InputError):
+            isg.Report.from_json(json.dumps({**record, part: value}), G)
+
+
 # ---------------------------------------------------------------------- weights
 
 

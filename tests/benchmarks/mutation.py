@@ -31,7 +31,7 @@ TESTS = {
     ],
     "partition": ["test_partition", "test_properties"],
     "statistics": ["test_statistics", "test_statistics_edges"],
-    "mixture": ["test_mixture", "test_em", "test_properties"],
+    "mixture": ["test_mixture", "test_em"],
 }  # fmt: skip
 SECONDS = 90
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
