@@ -6,6 +6,9 @@ import csv
 import json
 import math
 import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ from innersight_graph.paper.record import (
 from innersight_graph.paper.retrained import Geometry
 from innersight_graph.paper.settings import Settings
 from innersight_graph.paper.store import Store
+from innersight_graph.paper.study import Study
 from innersight_graph.partition import Partition
 from innersight_graph.probe import ablate
 
@@ -342,3 +346,37 @@ def test_plain_holds_no_array_and_no_nan() -> None:
     given = {"a": np.array([1.0, np.nan]), (1, 2): np.float32(0.5), "b": (np.int64(3), float("inf"))}
     assert plain(given) == {"a": [1.0, None], "(1, 2)": 0.5, "b": [3, None]}
     assert json.loads(json.dumps(plain(given), allow_nan=False)) == plain(given)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_whole_files_and_continues(tmp_path: Path) -> None:
+    command = (
+        f"from innersight_graph.paper import run_paper\nrun_paper('digits', {str(tmp_path)!r}, quick=True, n_jobs=1)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", command])
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "fig1b.json").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    whole = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
+    assert {json.loads(text)["name"] for text in whole.values()} >= {"fig1a", "fig1b"}
+    assert not (tmp_path / "paper.html").exists()
+    again = run_paper("digits", tmp_path, quick=True, n_jobs=1)
+    assert set(again.records) == set(ARTEFACTS)
+    assert {path: path.read_bytes() for path in whole} == whole
+
+
+@pytest.mark.slow
+def test_training_seeds_add_the_retrained_row_and_split_the_variance(tmp_path: Path) -> None:
+    settings = Settings(quick=True, train_seeds=2)
+    data = small_digits()
+    study = Study(data, settings, Store(tmp_path, settings.fingerprint(data, "1")), n_jobs=1, say=lambda what: None)
+    made = noise_module.table2(study)
+    rows = [row for row in made.rows if row["method"] == "Liu et al., retrained"]
+    assert {row["network"] for row in rows} == {"linear", "convolutional"}
+    assert all(row["runs"] == 4 for row in made.rows)
+    shares = made.numbers["variance"]["linear"]["random"]
+    assert (
+        sum(shares[key] for key in ("network", "detector", "residual")) == pytest.approx(1.0) or shares["variance"] == 0
+    )
