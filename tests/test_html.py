@@ -508,3 +508,11 @@ def test_hostile_names_make_valid_xml(text: str, tmp_path: Path) -> None:
     D = nx.read_graphml(isg.export_graphml(G, [set(G.nodes_of(text))], tmp_path / "g.graphml"))
     assert D.number_of_nodes() == 4
     assert nx.read_gexf(isg.export_gexf(G, [set(G.nodes_of(text))], tmp_path / "g.gexf")).number_of_edges() == 4
+
+
+def test_a_density_sweep_is_shown_with_its_recommendation() -> None:
+    G, truth = isg.planted_layers(2, snr=6.0, widths=(40, 40, 40), density=0.3, seed=0)
+    sweep = isg.density_sweep(G, [0.5, 1.0], n_communities=2, seed=0)
+    page = isg.make_page(G, truth, sweep=sweep).html
+    assert "Agreement between densities" in page
+    assert f"recommended: {sweep.recommended:g}" in page

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from innersight_graph._html.packing import clip, rounded
+from innersight_graph.detection.density import DensitySweep
 from innersight_graph.errors import InputError
 from innersight_graph.partition import Partition, agreement
 
@@ -47,7 +48,7 @@ def sweep_record(sweep: Any) -> dict[str, Any] | None:
 
     Parameters
     ----------
-    sweep : mapping from density to Partition, an object with such a mapping as ``partitions``, or None
+    sweep : DensitySweep, mapping from density to Partition, or None
 
     Raises
     ------
@@ -56,7 +57,9 @@ def sweep_record(sweep: Any) -> dict[str, Any] | None:
     """
     if sweep is None:
         return None
-    partitions = getattr(sweep, "partitions", sweep)
+    partitions = sweep
+    if isinstance(sweep, DensitySweep):
+        partitions = dict(zip(sweep.densities, sweep.partitions, strict=True))
     if not isinstance(partitions, Mapping) or not partitions:
         raise InputError(
             f"sweep is a {type(sweep).__name__}; a mapping from density to Partition was expected, such as "
@@ -77,9 +80,11 @@ def sweep_record(sweep: Any) -> dict[str, Any] | None:
         })  # fmt: skip
     words = (
         "Which connections count as valid is a choice; these partitions differ by it alone. Where they disagree, the "
-        "choice and not "
-        "the network made the communities."
+        "choice and not the network made the communities."
     )
+    if isinstance(sweep, DensitySweep):
+        plateau = ", ".join(f"{density:g}" for density in sweep.plateau)
+        words += f" They agree best over {plateau}; recommended: {sweep.recommended:g}."
     return {"words": words, "panels": panels}
 
 
