@@ -140,6 +140,8 @@ def _random(starter: Starter, r: int, restarts: Sequence[int]) -> Responsibiliti
     for start in range(0, len(restarts), together):
         part = restarts[start : start + together]
         hit = starter.uniforms("random", r, part, r * table.n_columns).reshape(len(part), r, table.n_columns)
+        # A float32 draw can be exactly 0, whose logarithm times 0 is not a number; its nearest neighbour has one.
+        np.clip(hit, 2.0**-25, 1.0 - 2.0**-24, out=hit)
         log_density = _LOG_DENSITIES[starter.problem.likelihood](starter, hit)
         log_density -= log_density.max(axis=1, keepdims=True)
         np.exp(log_density, out=log_density)
