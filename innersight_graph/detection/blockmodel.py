@@ -33,6 +33,7 @@ from innersight_graph.detection._layers import (
 from innersight_graph.errors import InputError
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
+from innersight_graph.graph.streams import distinct_sources
 from innersight_graph.partition import Partition
 
 __all__ = ["blockmodel_communities"]
@@ -381,9 +382,9 @@ class _Fit:
 
 
 def _sides(G: LayeredDiGraph, name: str) -> list[Any]:
-    """Weights of every adjacent layer with the layer's own neurons as rows; an undirected graph has its rows alone."""
+    """Distinct weights of the adjacent layers with the layer's own neurons as rows; without directions, its rows."""
     undirected = G.graph.get("directed") is False
-    before = [] if undirected else [G.matrix(source, name).T for source in G.incoming(name)]
+    before = [] if undirected else [G.matrix(source, name).T for source in distinct_sources(G, name)]
     return [
         W.tocsr() if hasattr(W, "tocsr") else W
         for W in (*before, *(G.matrix(name, target) for target in G.outgoing(name)))
@@ -424,7 +425,7 @@ def _join(G: LayeredDiGraph, fits: Mapping[str, _Fit], reading: _Reading) -> str
 
 
 def _neighbours(G: LayeredDiGraph, name: str) -> list[str]:
-    before = () if G.graph.get("directed") is False else G.incoming(name)
+    before = () if G.graph.get("directed") is False else distinct_sources(G, name)
     return [*before, *G.outgoing(name)]
 
 

@@ -13,6 +13,7 @@ from innersight_graph.detection._layers import assemble, live_layers
 from innersight_graph.errors import InputError
 from innersight_graph.graph.gauge import balance
 from innersight_graph.graph.interchange import as_layered
+from innersight_graph.graph.streams import distinct_sources
 from innersight_graph.partition import Partition
 
 __all__ = ["degree_communities"]
@@ -65,7 +66,7 @@ def degree_communities(
     labels = {}
     for name, live, _ in live_layers(graph, layers):
         strength = np.zeros(graph.layer(name).width)
-        for source in weighted.incoming(name):
+        for source in distinct_sources(weighted, name):
             strength += _strength(weighted.matrix(source, name), 0)
         for target in weighted.outgoing(name):
             strength += _strength(weighted.matrix(name, target), 1)

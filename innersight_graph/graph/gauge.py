@@ -15,6 +15,7 @@ from scipy import sparse
 
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
+from innersight_graph.graph.streams import distinct_sources, repeated_readings, streams
 
 __all__ = ["balance"]
 
@@ -36,7 +37,8 @@ def balance(G: Any) -> LayeredDiGraph:
     G : LayeredDiGraph or networkx graph
         Not changed. Layers that nothing feeds, that feed nothing, or that feed themselves only keep their scale. A
         neuron without a path from an input or to an output has no two norms; the one it has is made its layer's typical
-        norm.
+        norm. The layers of a residual stream share one factor for each coordinate, since no other rescaling leaves
+        their sum as it is; each trained weight counts once.
 
     Returns
     -------
@@ -73,7 +75,11 @@ def balance(G: Any) -> LayeredDiGraph:
 def _rescaled(G: LayeredDiGraph, scale: Scales) -> LayeredDiGraph:
     if not scale:
         return G
-    connections = {pair: _scaled(weights, *_factors(pair, scale, G)) for pair, weights in G.connections.items()}
+    first = repeated_readings(G)
+    distinct = [pair for pair in G.connections if pair not in first]
+    scaled = {pair: _scaled(G.connections[pair], *_factors(pair, scale, G)) for pair in distinct}
+    # What was one array stays one array.
+    connections = {(s, t): scaled[first.get((s, t), s), t] for s, t in G.connections}
     nodes = G._index.own_ids
     return LayeredDiGraph.from_arrays(
         G.layers, connections, kinds=G.kinds, node_attributes=G.node_attributes, nodes=nodes, graph=G.graph
@@ -104,15 +110,12 @@ def _scaled(weights: Any, left: FloatArray | None, right: FloatArray | None) -> 
 
 
 def _fixed_point(G: LayeredDiGraph) -> Scales:
-    """Return d for every layer that can be rescaled, float64, positive."""
-    free = [x.name for x in G.layers if set(G.incoming(x.name)) - {x.name} and set(G.outgoing(x.name)) - {x.name}]
+    """Return d for every layer that can be rescaled, float64, positive; layers of one stream share theirs."""
+    stream = streams(G)
+    squares = _squares(G, stream)
+    free = _free(G, stream, squares)
     if not free:
         return {}
-    squares = {
-        pair: _squared(weights)
-        for pair, weights in G.connections.items()
-        if G.kinds[pair] == "value" and pair[0] != pair[1]
-    }
     live = _two_sided(squares, {name: G.layer(name).width for name in free})
     core = {pair: _restricted(square, live.get(pair[0]), live.get(pair[1])) for pair, square in squares.items()}
     scale = _canonical_start(G, core, free)
@@ -122,7 +125,26 @@ def _fixed_point(G: LayeredDiGraph) -> Scales:
         if change <= TOLERANCE:
             break
     _place_one_sided(squares, core, scale, live)
-    return scale
+    return {name: scale[root] for name, root in stream.items() if root in scale}
+
+
+def _squares(G: LayeredDiGraph, stream: Mapping[str, str]) -> dict[tuple[str, str], Any]:
+    """Return the squared weights between streams, each trained weight counted once."""
+    squares: dict[tuple[str, str], Any] = {}
+    for layer in G.layers:
+        for source in distinct_sources(G, layer.name):
+            pair = (stream[source], stream[layer.name])
+            if pair[0] != pair[1]:
+                square = _squared(G.matrix(source, layer.name))
+                squares[pair] = squares[pair] + square if pair in squares else square
+    return squares
+
+
+def _free(G: LayeredDiGraph, stream: Mapping[str, str], squares: Squares) -> list[str]:
+    """Return the streams that are fed and read by others and hold no input, whose scale is the data's."""
+    pinned = {stream[layer.name] for layer in G.layers if layer.kind == "input"}
+    fed, read = {target for _, target in squares}, {source for source, _ in squares}
+    return [name for name, root in stream.items() if name == root and name in fed & read - pinned]
 
 
 def _two_sided(squares: Squares, widths: Mapping[str, int]) -> dict[str, Mask]:

@@ -16,6 +16,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.graph.gauge import balance
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
+from innersight_graph.graph.streams import distinct_sources
 
 __all__ = ["SignedProfile", "binarize", "project_layer", "projection"]
 
@@ -35,7 +36,8 @@ class SignedProfile:
     nodes : tuple
         The node ids, in row order.
     activation_in, inhibition_in : ndarray of bool, shape (n, n_previous)
-        The paper's A and I, transposed: valid connections from the previous layers.
+        The paper's A and I, transposed: valid connections from the previous layers. Layers whose sum is read through
+        one set of weights (a residual stream) count once.
     activation_out, inhibition_out : ndarray of bool, shape (n, n_next)
         The paper's A' and I': valid connections to the next layers.
     missing_activation_in, missing_inhibition_in, missing_activation_out, missing_inhibition_out : ndarray of bool or
@@ -148,9 +150,9 @@ def binarize(
 
 
 def _pairs(G: LayeredDiGraph, layer: str, side: str) -> list[tuple[str, str]]:
-    """Return the value connections on one side; an undirected graph has its rows only, on the outgoing side."""
+    """Return the distinct value connections on one side; an undirected graph has its rows only, as outgoing."""
     if side == "in":
-        return [] if G.graph.get("directed") is False else [(source, layer) for source in G.incoming(layer)]
+        return [] if G.graph.get("directed") is False else [(source, layer) for source in distinct_sources(G, layer)]
     return [(layer, target) for target in G.outgoing(layer)]
 
 

@@ -45,11 +45,19 @@ def decode_node(value: Any) -> Any:
 
 def write_npz(G: LayeredDiGraph, path: str | os.PathLike[str]) -> None:
     """Write a graph; the file appears whole or not at all."""
+    from innersight_graph.graph.streams import repeated_readings
+
     arrays: dict[str, npt.NDArray[Any]] = {}
     connections = []
+    first = repeated_readings(G)
+    numbers = {pair: number for number, pair in enumerate(G.connections)}
     for number, (pair, weights) in enumerate(G.connections.items()):
         record = {"source": pair[0], "target": pair[1], "kind": G.kinds[pair], "sparse": sparse.issparse(weights)}
         connections.append(record)
+        if pair in first:
+            # A stream's readers have one array for all its writers; it is written once.
+            record["stored"] = numbers[first[pair], pair[1]]
+            continue
         parts = (
             {"": weights} if not record["sparse"] else {p: getattr(weights, p) for p in ("data", "indices", "indptr")}
         )
@@ -118,7 +126,7 @@ def _parts(layers: list[Any], manifest: Mapping[str, Any], arrays: Mapping[str, 
     for number, record in enumerate(manifest["connections"]):
         pair = (record["source"], record["target"])
         kinds[pair] = record["kind"]
-        name = f"connection{number}"
+        name = f"connection{record.get('stored', number)}"
         if record["sparse"]:
             parts = tuple(arrays[name + part] for part in ("data", "indices", "indptr"))
             matrix = sparse.csr_array(parts, shape=(width[pair[0]], width[pair[1]]))
