@@ -248,9 +248,9 @@ def bench(
 ) -> None:
     """Run every method on graphs with known communities and rank them; a killed run continues."""
     from innersight_graph.comparison import benchmark, leaderboard, leaderboard_page
-    from innersight_graph.files import write_text
+    from innersight_graph.files import make_folder, write_text
 
-    _make_folder(out)
+    make_folder(out)
     wanted = tasks.split(",") if tasks else None
     rows = benchmark(out / "results.csv", tasks=wanted, seeds=seeds, quick=quick, progress=True)
     text = leaderboard(rows)
@@ -318,9 +318,3 @@ def _numbers(text: str) -> int | range:
         return range(int(low), int(high) + 1) if dash and low else int(text)
     except ValueError:
         raise InputError(f"--communities {text!r} came; a number, or a range such as 1-20, was expected.") from None
-
-
-def _make_folder(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError(f"--out {str(path)!r} is a file; a folder was expected. Name another place.")
-    path.mkdir(parents=True, exist_ok=True)

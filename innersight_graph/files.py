@@ -19,9 +19,11 @@ from innersight_graph.errors import InputError, WriteError
 __all__ = [
     "MALFORMED",
     "MAX_TEXT_BYTES",
+    "check_folder",
     "check_source",
     "check_target",
     "check_unpacked",
+    "make_folder",
     "read_text",
     "whole_file",
     "write_bytes",
@@ -84,6 +86,59 @@ def check_target(path: str | os.PathLike[str], what: str = "file") -> Path:
             "Name another place, or change its permissions."
         )
     return target
+
+
+def check_folder(path: str | os.PathLike[str], what: str = "results") -> Path:
+    """Return the path of a folder that is there or can be made, before any work is done for it.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What is to be written there, for the message.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    InputError
+        The path, or a part of it, is a file, or it is no name of a folder.
+    WriteError
+        The folder, or the one it would be made in, is write-protected.
+    """
+    folder = Path(path)
+    try:
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{os.fspath(path)!r} is not the name of a folder ({error}). Name the folder of the {what} otherwise."
+        ) from error
+    if not nearest.is_dir():
+        raise InputError(
+            f"The {what} cannot be written to {os.fspath(path)!r}: {str(nearest)!r} is a file; a folder was expected. "
+            "Name another place, or remove that file."
+        )
+    if not os.access(nearest, os.W_OK):
+        raise WriteError(
+            f"The {what} cannot be written to {os.fspath(path)!r}: {str(nearest)!r} is write-protected. "
+            "Name another place, or change its permissions."
+        )
+    return folder
+
+
+def make_folder(path: str | os.PathLike[str], what: str = "results") -> Path:
+    """Make a folder, with those above it, and return its path; errors as `check_folder`."""
+    folder = check_folder(path, what)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"The folder {os.fspath(path)!r} of the {what} could not be made ({error.strerror or error}). Free some "
+            "room, or name another place."
+        ) from error
+    return folder
 
 
 @contextmanager

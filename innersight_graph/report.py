@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +20,7 @@ from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
 from innersight_graph.probe.batches import same_data
+from innersight_graph.provenance import digest, environment, options_of
 
 if TYPE_CHECKING:
     from innersight_graph._html import Page
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Report", "evaluate"]
 
 FORMAT = "innersight-report/1"
-# Packages whose version can change a figure.
-_RECORDED = ("innersight-graph", "torch", "numpy", "scipy", "networkx", "scikit-learn")
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,9 +41,9 @@ class Report:
     evaluations : mapping of name to Evaluation
         In the order of the evaluators.
     environment : mapping
-        ``versions``, ``python``, ``platform``, ``seed``, ``nulls``, ``partial`` (True after an interruption:
-        ``unfinished`` names
-        what is missing), ``selected_on_test`` and ``warnings``.
+        ``versions``, ``python``, ``platform``, ``seed``, ``nulls``, ``graph`` (its fingerprint), ``evaluators`` (for
+        each its ``kind``, ``options``, and digests of its ``data`` and ``model``), ``partial`` (True after an
+        interruption: ``unfinished`` names what is missing), ``selected_on_test`` and ``warnings``.
     """
 
     graph: LayeredDiGraph
@@ -231,7 +227,7 @@ def evaluate(
     unfinished = tuple(name for name in wanted if name not in finished)
     if interrupted:
         warnings.append(f"Interrupted: this report is partial. Not finished: {', '.join(unfinished)}.")
-    environment = _environment(seed, nulls) | {
+    environment = _environment(members, wanted, seed, nulls) | {
         "partial": interrupted,
         "unfinished": unfinished,
         "selected_on_test": on_test,
@@ -309,19 +305,22 @@ def _selection_warnings(partition: Partition, wanted: Mapping[str, Any], allowed
     return [f"The partition was selected on the data it is scored on ({', '.join(names)}): these scores flatter it."]
 
 
-def _environment(seed: int | None, nulls: int) -> dict[str, Any]:
-    versions = {}
-    for package in _RECORDED:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "platform": sys.platform,
+def _environment(members: Members, wanted: Mapping[str, Any], seed: int | None, nulls: int) -> dict[str, Any]:
+    models = {id(e.model): e.model for e in wanted.values() if hasattr(getattr(e, "model", None), "state_dict")}
+    weights = {key: digest(dict(model.state_dict())) for key, model in models.items()}
+    return environment() | {
         "seed": seed,
         "nulls": nulls,
+        "graph": members.graph.fingerprint,
+        "evaluators": {
+            name: {
+                "kind": getattr(e, "__qualname__", type(e).__qualname__),
+                "options": options_of(e),
+                "data": digest(getattr(e, "data", getattr(e, "images", None))),
+                "model": weights.get(id(getattr(e, "model", None))),
+            }
+            for name, e in wanted.items()
+        },
     }
 
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "innersight_graph"
 
 # A room imports rooms that stand before it, never one that stands after it.
 ROOMS = [
-    "errors", "files", "graph", "partition", "statistics", "engines", "mixture", "detection", "nxbackend",
+    "errors", "files", "provenance", "graph", "partition", "statistics", "engines", "mixture", "detection", "nxbackend",
     "session", "neuronize", "probe", "data", "planted", "evaluation", "figures", "report", "comparison", "paper",
     "demo", "cli",
 ]  # fmt: skip

@@ -19,9 +19,14 @@ import torch
 from scipy import stats
 
 from innersight_graph.data import ImageData, Split, load_digits
+from innersight_graph.detection.random import random_communities
 from innersight_graph.errors import InputError
+from innersight_graph.evaluation.members import Members
+from innersight_graph.evaluation.noise import noise_communities
+from innersight_graph.evaluation.pruning import prune_to_key
 from innersight_graph.paper import ARTEFACTS, PaperResult, run_paper
 from innersight_graph.paper import noise as noise_module
+from innersight_graph.paper.narrow import Narrow, pruning_curve
 from innersight_graph.paper.networks import NETWORKS, convolutional_network, fewer, linear_network, load_data
 from innersight_graph.paper.page import make_page
 from innersight_graph.paper.record import (
@@ -37,7 +42,7 @@ from innersight_graph.paper.record import (
 from innersight_graph.paper.retrained import Geometry
 from innersight_graph.paper.settings import Settings
 from innersight_graph.paper.store import Store
-from innersight_graph.paper.study import Study
+from innersight_graph.paper.study import Network, Study
 from innersight_graph.partition import Partition
 from innersight_graph.probe import ablate
 
@@ -240,6 +245,58 @@ def test_noise_verdict_follows_its_number(gain: float, significant: int, outcome
 
 
 # ---------------------------------------------------------------------- parts
+
+
+@pytest.fixture(scope="module")
+def convolutional() -> Network:
+    data = small_digits()
+    model, untrained = (convolutional_network(data, seed=0) for _ in range(2))
+    return Network("convolutional", 0, model, untrained, data, Settings(quick=True))
+
+
+def test_a_narrow_network_equals_the_closed_one(convolutional: Network) -> None:
+    rng = np.random.default_rng(0)
+    network, split = convolutional, convolutional.data.test
+    narrow = Narrow(network.model, split)
+    widths = {name: network.graph.layer(name).width for name in narrow.layers}
+    assert narrow.layers == network.layers
+    # Growing sets, a jump back to none, whole layers, and single ones: every way a stage is or is not run again.
+    shares = [(0, 0, 0), (0, 0, 0.2), (0, 0.5, 0.2), (0.3, 0.5, 0.9), (0, 0, 0), (0, 1, 0), (1, 0.2, 1), (0, 0.9, 0)]
+    for share in shares:
+        closed = {n: rng.permutation(w) < round(f * w) for (n, w), f in zip(widths.items(), share, strict=True)}
+        nodes = [(name, int(i)) for name, mask in closed.items() for i in np.flatnonzero(mask)]
+        with ablate(network.model, nodes, graph=network.graph) as live:
+            expected = (live(split.inputs).argmax(1) == split.targets).numpy()
+        np.testing.assert_array_equal(narrow.correct(closed), expected, err_msg=str(share))
+
+
+def test_a_pruning_curve_is_that_of_prune_to_key(convolutional: Network) -> None:
+    network, data = convolutional, convolutional.data
+    P = random_communities(network.graph, {"conv1": 3, "conv2": 4, "conv3": 5}, layers=network.layers, seed=1)
+    curve = pruning_curve(
+        Narrow(network.model, data.validation),
+        Narrow(network.model, data.test),
+        Members.of(network.graph, P),
+        tolerance=0.02,
+    )
+    options: dict[str, Any] = {"graph": network.graph, "tolerance": 0.02, "greedy": False, "nulls": 0}
+    whole = prune_to_key(network.model, P, select=data.validation, test=data.test, physical=False, **options)
+    np.testing.assert_array_equal(curve.kept, whole.kept)
+    np.testing.assert_allclose(curve.validation, whole.validation, atol=1e-12)
+    np.testing.assert_allclose(curve.test, whole.test, atol=1e-12)
+    assert curve.key_step == whole.key_step
+
+
+def test_the_tail_of_a_network_gives_the_noise_search_of_the_whole(convolutional: Network) -> None:
+    network, data = convolutional, convolutional.data
+    P = random_communities(network.graph, 6, layers="conv3", seed=1)
+    options: dict[str, Any] = {"graph": network.graph, "layers": ["conv3"], "nulls": 4, "seed": 0}
+    tail, validation, test = network.tail
+    found = noise_communities(tail, P, select=validation, test=test, **options)
+    whole = noise_communities(network.model, P, select=data.validation, test=data.test, **options)
+    assert (found.name, found.test_gain, found.baseline) == (whole.name, whole.test_gain, whole.baseline)
+    np.testing.assert_allclose(found.gains, whole.gains, atol=1e-12, equal_nan=True)
+    np.testing.assert_allclose(found.random_test, whole.random_test, atol=1e-12)
 
 
 def test_networks_have_the_papers_sizes() -> None:

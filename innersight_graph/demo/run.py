@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,10 +21,9 @@ from innersight_graph.detection._layers import assemble, live_layers
 from innersight_graph.detection.em import em_communities
 from innersight_graph.detection.leiden import leiden_communities
 from innersight_graph.detection.louvain import louvain_communities
-from innersight_graph.errors import InputError
 from innersight_graph.evaluation import Ablation, Consistency, Occlusion, Sensitivity, Structure
 from innersight_graph.evaluation.noise import noise_communities
-from innersight_graph.files import whole_file, write_text
+from innersight_graph.files import check_folder, make_folder, whole_file, write_text
 from innersight_graph.graph.interchange import write_graph
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.neuronize import neuron_graph
@@ -85,8 +83,7 @@ def run_demo(
     -----
     About half a minute and 1 GB on two cores.
     """
-    folder = Path(out)
-    _check_folder(folder)
+    folder = check_folder(out)
     with _one_thread():
         summary = _run(folder, seed, engine, n_jobs, _Steps(console))
     if console is not None:
@@ -206,18 +203,6 @@ class _Steps:
         self.console.print(f"[green]✓[/green] {what} [dim]({time.perf_counter() - started:.1f} s)[/dim]")
 
 
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(
-            f"--out {str(folder)!r} is a file; a folder was expected. Name another place, or remove that file."
-        )
-    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise InputError(
-            f"--out {str(folder)!r} cannot be written: {str(parent)!r} is write-protected. Name another place."
-        )
-
-
 def _write(
     folder: Path,
     model: nn.Module,
@@ -228,7 +213,7 @@ def _write(
     summary: Mapping[str, Any],
     data: ImageData,
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with whole_file(folder / "model.pt") as path:
         torch.save(model.state_dict(), path)
     G.save(folder / "graph.npz")

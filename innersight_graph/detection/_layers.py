@@ -118,6 +118,7 @@ def assemble(
     seed: int | None = None,
     stats: Mapping[str, Mapping[str, Any]] | None = None,
     responsibilities: Mapping[str, npt.ArrayLike] | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> Partition:
     """Make a partition from the labels of the live neurons; a layer's silent neurons become a community of their own.
 
@@ -133,6 +134,8 @@ def assemble(
         partition) are added.
     responsibilities : mapping from layer name to array, shape (n_live, n_communities), optional
         Silent neurons get a column of their own.
+    data : mapping from name to arrays, optional
+        What the detector saw beside the graph, for ``record``.
 
     Returns
     -------
@@ -171,7 +174,7 @@ def assemble(
     for name, index in first_silent.items():
         node = bare.nodes[name][index]
         complete[name]["silent"] = next(i for i, community in enumerate(bare) if node in community)
-    return Partition.from_labels(G, full, **options, stats=complete)
+    return Partition.from_labels(G, full, **options, stats=complete, data=data)
 
 
 def resolve_seed(seed: Any) -> int:

@@ -69,6 +69,5 @@ def coactivation_communities(
         outputs = outputs / np.where(size > 0, size, 1.0)
         k = number_of(n_communities, name, live.size)
         labels[name] = kmeans(outputs, k, seed_sequence(entropy, name), n_init=n_init)
-    return assemble(
-        graph, labels, method="coactivation", params={"n_communities": n_communities, "n_init": n_init}, seed=entropy
-    )
+    params = {"n_communities": n_communities, "n_init": n_init}
+    return assemble(graph, labels, method="coactivation", params=params, seed=entropy, data={"features": features})

@@ -91,7 +91,8 @@ def similarity_communities(
             stats[name] = _summary(inner, found[connected])
         labels[name] = found
     params = {"n_communities": n_communities, "normalize": normalize, "steps": steps}
-    return assemble(graph, labels, method="similarity", params=params, seed=entropy, stats=stats)
+    seen = {"similarities": similarities}
+    return assemble(graph, labels, method="similarity", params=params, seed=entropy, stats=stats, data=seen)
 
 
 def affinity(similarity: npt.ArrayLike, normalize: bool = True) -> Floats:

@@ -100,7 +100,7 @@ def specialization_communities(
         found = spectral_labels(squared_spearman(stacked), k, seed_sequence(entropy, "graph"), n_init=n_init)
         cuts = np.cumsum([indices.size for indices in live.values()])[:-1]
         labels = dict(zip(live, np.split(found, cuts), strict=True))
-    return assemble(graph, labels, method="specialization", params=params, seed=entropy)
+    return assemble(graph, labels, method="specialization", params=params, seed=entropy, data={"features": features})
 
 
 def squared_spearman(outputs: Floats) -> Floats:

@@ -304,6 +304,16 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
         return value
 
     @property
+    def fingerprint(self) -> str:
+        """A digest of layers, node ids, node attributes and weights as they are stored; results carry it.
+
+        Graphs that differ in any of these have different ones. Computed once, at about a gigabyte a second.
+        """
+        from innersight_graph.graph.storage import fingerprint
+
+        return self.remember("fingerprint", lambda: fingerprint(self))
+
+    @property
     def has_derived_attributes(self) -> bool:
         """Whether edge attributes are made from the weights; a mirrored graph keeps whatever its edges carried."""
         return self._node_data is None

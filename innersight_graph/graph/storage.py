@@ -15,11 +15,12 @@ from scipy import sparse
 from innersight_graph.errors import InputError
 from innersight_graph.files import MALFORMED, check_source, check_unpacked, whole_file
 from innersight_graph.graph.schema import layers_from_json, layers_to_json
+from innersight_graph.provenance import digest
 
 if TYPE_CHECKING:
     from innersight_graph.graph.layered import LayeredDiGraph
 
-__all__ = ["decode_node", "encode_node", "read_npz", "write_npz"]
+__all__ = ["decode_node", "encode_node", "fingerprint", "read_npz", "write_npz"]
 
 FORMAT = "innersight-graph/1"
 
@@ -41,6 +42,28 @@ def encode_node(node: Any) -> Any:
 def decode_node(value: Any) -> Any:
     """Return the node id written by `encode_node`."""
     return tuple(decode_node(part) for part in value) if isinstance(value, list) else value
+
+
+def fingerprint(G: LayeredDiGraph) -> str:
+    """Return the digest of a graph's content; ids and attributes that no file can hold count by their type only."""
+    connections = sorted((*pair, G.kinds[pair]) for pair in G.connections)
+    attributes = {
+        layer: [
+            (name, str(values[name].dtype) if values[name].dtype.hasobject else values[name]) for name in sorted(values)
+        ]
+        for layer, values in G.node_attributes.items()
+    }
+    ids = {name: [_lasting(node) for node in given] for name, given in G._index.own_ids.items()}
+    weights = [(connection, G.connections[connection[:2]]) for connection in connections]
+    return str(digest([layers_to_json(G.layers), weights, attributes, ids]))
+
+
+def _lasting(node: Any) -> Any:
+    """Return a node id as it is written, or the name of its type: a `repr` may hold an address or a set's order."""
+    try:
+        return encode_node(node)
+    except InputError:
+        return type(node).__qualname__
 
 
 def write_npz(G: LayeredDiGraph, path: str | os.PathLike[str]) -> None:

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from innersight_graph.detection.em import em_communities
 from innersight_graph.detection.random import random_communities
 from innersight_graph.evaluation import Ablation, Evaluation, PartitionScore
-from innersight_graph.evaluation.closings import ClosingRun
-from innersight_graph.evaluation.members import LayerGroups, Members
+from innersight_graph.evaluation.members import Members
 from innersight_graph.figures import ablation_heatmap
 from innersight_graph.paper.methods import PRINTED
+from innersight_graph.paper.narrow import Narrow
 from innersight_graph.paper.record import LEVEL, Artefact, Verdict, all_some_none, verdict, within_reach
 from innersight_graph.paper.study import Network, Study
 from innersight_graph.partition import Partition
@@ -277,36 +276,35 @@ def _interactions(
     study: Study, network: Network, P: Partition, selected: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Any]:
     """Interaction of the selected pairs on test images, with an interval and random groups of the same sizes."""
-    members = Members.of(network.graph, P)
     confidence = 1 - LEVEL / max(1, len(selected))
     results: dict[str, Any] = {}
-    with ClosingRun(network.model, study.data.test, members.graph, list(network.layers)) as run:
-        for groups in members.layers:
-            if groups.layer not in selected:
-                continue
-            pair = [int(np.flatnonzero(groups.communities == i)[0]) for i in selected[groups.layer]]
-            each = _interaction(run, groups, [groups.labels == k for k in pair])
-            draws = groups.draws(study.settings.nulls, study.settings.seed)
-            random = np.array([_interaction(run, groups, [labels == k for k in pair]).mean() for labels in draws])
-            low, high = bootstrap_interval(
-                lambda x: float(np.mean(x)), each, confidence=confidence, seed=study.settings.seed
-            )
-            results[groups.layer] = {
-                "pair": [P.names[i] for i in selected[groups.layer]],
-                "interaction": float(each.mean()),
-                "low": float(low),
-                "high": float(high),
-                "random_mean": float(random.mean()),
-                "p_random": float((1 + (random >= each.mean() - 1e-12).sum()) / (1 + len(random))),
-            }
+    narrow = Narrow(network.model, study.data.test)
+    for groups in Members.of(network.graph, P).layers:
+        if groups.layer not in selected:
+            continue
+        pair = [int(np.flatnonzero(groups.communities == i)[0]) for i in selected[groups.layer]]
+        each = _interaction(narrow, groups.layer, [groups.labels == k for k in pair])
+        draws = groups.draws(study.settings.nulls, study.settings.seed)
+        random = np.array([_interaction(narrow, groups.layer, [labels == k for k in pair]).mean() for labels in draws])
+        low, high = bootstrap_interval(
+            lambda x: float(np.mean(x)), each, confidence=confidence, seed=study.settings.seed
+        )
+        results[groups.layer] = {
+            "pair": [P.names[i] for i in selected[groups.layer]],
+            "interaction": float(each.mean()),
+            "low": float(low),
+            "high": float(high),
+            "random_mean": float(random.mean()),
+            "p_random": float((1 + (random >= each.mean() - 1e-12).sum()) / (1 + len(random))),
+        }
     return results
 
 
-def _interaction(run: ClosingRun, groups: LayerGroups, masks: list[NDArray[np.bool_]]) -> FloatArray:
+def _interaction(narrow: Narrow, layer: str, masks: list[NDArray[np.bool_]]) -> FloatArray:
     """Per test image: drop of both closed together minus the two single drops."""
-    table = np.stack([masks[0], masks[1], masks[0] | masks[1]])
-    first, second, both = run.close(groups.layer, torch.from_numpy(table), 0.0)[0]
-    each: FloatArray = first + second - both - run.scores.each
+    tables = (np.zeros_like(masks[0]), masks[0], masks[1], masks[0] | masks[1])
+    clean, first, second, both = (narrow.correct({layer: table}).astype(float) for table in tables)
+    each: FloatArray = first + second - both - clean
     return each
 
 

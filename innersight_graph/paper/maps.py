@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from innersight_graph.evaluation import Ablation, Evaluation, Occlusion
-from innersight_graph.evaluation.closings import ClosingRun
 from innersight_graph.evaluation.members import Members
 from innersight_graph.figures import sensitivity_maps
 from innersight_graph.figures.style import ACTIVATION, canvas
+from innersight_graph.paper.narrow import Narrow
 from innersight_graph.paper.record import LEVEL, Artefact, Verdict, verdict
 from innersight_graph.paper.study import Network, Study
 from innersight_graph.partition import Partition
@@ -169,9 +168,12 @@ def key_communities(study: Study, network: Network, P: Partition) -> dict[str, A
     """Choose the key communities of each layer on validation images.
 
     Those whose closing raises the loss most, until they hold the share of the layer's live neurons that the paper
-    keeps. The loss
-    orders also the many communities without which no single image changes its class.
+    keeps. The loss orders also the many communities without which no single image changes its class.
     """
+    return study.once(f"key communities of {network.kind}", lambda: _choose_key(study, network, P))
+
+
+def _choose_key(study: Study, network: Network, P: Partition) -> dict[str, Any]:
     closed = Ablation(network.model, study.data.validation, split="validation").evaluate(
         network.graph, P, seed=study.settings.seed
     )
@@ -250,33 +252,27 @@ def _replicates(P: Partition, test: Evaluation, key: list[int]) -> Verdict:
 
 def _only(study: Study, network: Network, P: Partition, key: list[int]) -> dict[str, Any]:
     """Test accuracy with the key communities of each layer alone open, against random neurons of equal number."""
-    members = Members.of(network.graph, P)
-    tables: dict[str, list[NDArray[np.bool_]]] = {}
     rng = np.random.Generator(np.random.Philox(study.settings.seed))
+    narrow = Narrow(network.model, study.data.test)
+    closed = [{name: np.zeros(network.graph.layer(name).width, dtype=bool) for name in narrow.layers}]
+    closed += [{name: mask.copy() for name, mask in closed[0].items()} for _ in range(study.settings.nulls)]
     count = {"kept": 0, "of": 0}
-    for groups in members.layers:
+    for groups in Members.of(network.graph, P).layers:
         open_ = np.isin(groups.labels, [k for k, i in enumerate(groups.communities) if i in key])
         if not open_.any():
             continue
         live = (groups.labels >= 0) & groups.tested[groups.labels]
-        tables[groups.layer] = [~open_]
-        for _ in range(study.settings.nulls):
-            drawn = np.ones_like(open_)
-            drawn[rng.permutation(np.flatnonzero(live))[: open_.sum()]] = False
-            tables[groups.layer].append(drawn)
+        closed[0][groups.layer] = ~open_
+        for masks in closed[1:]:
+            masks[groups.layer][:] = True
+            masks[groups.layer][rng.permutation(np.flatnonzero(live))[: open_.sum()]] = False
         count["kept"] += int(open_.sum())
         count["of"] += open_.size
-    if not tables:
-        return {
-            "neurons": count,
-            "kept_accuracy": float("nan"),
-            "random_accuracy": [],
-            "p_random": float("nan"),
-            "p_worse": float("nan"),
-        }
-    with ClosingRun(network.model, study.data.test, members.graph, list(tables)) as run:
-        each, _ = run.close_joint({layer: torch.from_numpy(np.stack(table)) for layer, table in tables.items()}, 0.0)
-    own, random = float(each[0].mean()), each[1:].mean(axis=1)
+    if not count["of"]:
+        nothing = dict.fromkeys(("kept_accuracy", "p_random", "p_worse"), float("nan"))
+        return {"neurons": count, "random_accuracy": [], **nothing}
+    own, *drawn = (float(narrow.correct(masks).mean()) for masks in closed)
+    random = np.array(drawn)
     p = float((1 + (random >= own - 1e-12).sum()) / (1 + len(random)))
     p_worse = float((1 + (random <= own + 1e-12).sum()) / (1 + len(random)))
     return {"neurons": count, "kept_accuracy": own, "random_accuracy": random, "p_random": p, "p_worse": p_worse}

@@ -81,8 +81,8 @@ def _searches(study: Study, kind: str) -> dict[str, Searches]:
             other, partitions = retrained(study, kind, number)
             found.append((other, {RETRAINED: partitions}))
         for owner, by_method in found:
-            data = study.data
-            shared = (owner.model, owner.graph, owner.layers[-1:], data.validation, data.test, draws, printed)
+            tail, validation, test = owner.tail
+            shared = (tail, owner.graph, owner.layers[-1:], validation, test, draws, printed)
             for m, runs in by_method.items():
                 jobs |= {(m, number, seed): (_search, *shared, P, seed) for seed, P in runs.items()}
     results = dict(study.spread(jobs, f"noise communities of the {kind} network"))

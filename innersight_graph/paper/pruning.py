@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from innersight_graph.data import Split
-from innersight_graph.evaluation.pruning import Pruning, prune_to_key
+from innersight_graph.evaluation.members import Members
+from innersight_graph.evaluation.pruning import prune_to_key
 from innersight_graph.figures import pruning_curves
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.paper.maps import KEPT
 from innersight_graph.paper.methods import METHODS, OURS
+from innersight_graph.paper.narrow import Curve, Narrow, pruning_curve
 from innersight_graph.paper.noise import least_rank_sum_p
 from innersight_graph.paper.record import LEVEL, Artefact, Verdict, verdict, within_reach
 from innersight_graph.paper.study import Study
@@ -28,23 +30,22 @@ SHARES = np.round(np.arange(0.9, 0.05, -0.1), 2)
 # What the paper lets the key communities lose: 98.7 to 93.6 %.
 LOSS = 0.051
 CONTROL = "random"
+Runs = dict[int, tuple[Curve, Curve | None]]
 
 
 def table3(study: Study) -> Artefact:
     """Pruning curves of the convolutional layers by method, ordered on validation images, read on test images."""
     network = study.network("convolutional")
     found = _prunings(study)
-    curves = {m: np.array([_read(p) for p, _ in runs.values()]) for m, runs in found.items()}
+    curves = {m: np.array([_read(honest) for honest, _ in runs.values()]) for m, runs in found.items()}
     rows = [_row(method, runs, curves[method]) for method, runs in found.items()]
-    shared = (network.model, network.graph, study.data.validation, study.data.test)
-    smaller = _pruned(*shared, study.main("convolutional"), study.settings.seed, False, True)[0]
     areas = {m: table.mean(axis=1) for m, table in curves.items()}
     numbers = {
         "shares": SHARES,
         "curves": {m: table.mean(axis=0) for m, table in curves.items()},
         "areas": areas,
         "accuracy": network.test_accuracy,
-        "physical_removal": _removal(smaller),
+        "physical_removal": _removal(study, found[OURS][study.settings.seed][0]),
     }
     neurons = sum(network.graph.layer(name).width for name in network.layers)
     control = np.quantile(curves[CONTROL], [0.025, 0.975], axis=0) if CONTROL in curves else None
@@ -60,54 +61,45 @@ def table3(study: Study) -> Artefact:
     )
 
 
-def _prunings(study: Study) -> dict[str, dict[int, tuple[Pruning, Pruning | None]]]:
+def _prunings(study: Study) -> dict[str, Runs]:
     """Return method -> detection seed -> the curve as it should be, and (of the first seed) as printed."""
     network = study.network("convolutional")
     shared = (network.model, network.graph, study.data.validation, study.data.test)
-    jobs: dict[tuple[str, int], tuple[Any, ...]] = {}
-    for method, partitions in study.partitions("convolutional", network.layers).items():
-        for seed, P in partitions.items():
-            printed = study.settings.literal and seed == study.settings.seed
-            jobs[method, seed] = (_pruned, *shared, P, seed, printed, False)
+    printed = study.settings.seed if study.settings.literal else None
+    by_method = study.partitions("convolutional", network.layers)
+    jobs = {method: (_pruned, *shared, partitions, printed) for method, partitions in by_method.items()}
     results = dict(study.spread(jobs, "pruning"))
-    found: dict[str, dict[int, tuple[Pruning, Pruning | None]]] = {}
-    for method, seed in jobs:
-        found.setdefault(method, {})[seed] = results[method, seed]
-    return found
+    return {method: results[method] for method in jobs}
 
 
 def _pruned(
-    model: nn.Module,
+    model: nn.Sequential,
     graph: LayeredDiGraph,
     validation: Split,
     test: Split,
-    P: Partition,
-    seed: int,
-    printed: bool,
-    physical: bool,
-) -> tuple[Pruning, Pruning | None]:
-    # Ranked once, as in the paper. The random control is a method of its own, with silent neurons set aside.
-    options: dict[str, Any] = {
-        "graph": graph,
-        "tolerance": LOSS,
-        "greedy": False,
-        "nulls": 0,
-        "seed": seed,
-        "physical": physical,
-    }
-    honest = prune_to_key(model, P, select=validation, test=test, **options)
-    if not printed:
-        return honest, None
-    return honest, prune_to_key(model, P, select=test, test=test, allow_test_selection=True, **options)
+    partitions: dict[int, Partition],
+    printed: int | None,
+) -> Runs:
+    """Prune by every partition of a method; equal ones, of methods that do not depend on their seed, once."""
+    select, report = Narrow(model, validation), Narrow(model, test)
+    known: dict[Partition, Curve] = {}
+    runs: Runs = {}
+    for seed, P in partitions.items():
+        members = Members.of(graph, P)
+        if P not in known:
+            known[P] = pruning_curve(select, report, members, tolerance=LOSS)
+        flattered = pruning_curve(report, report, members, tolerance=LOSS) if seed == printed else None
+        runs[seed] = (known[P], flattered)
+    return runs
 
 
-def _read(pruning: Pruning) -> FloatArray:
+def _read(pruning: Curve) -> FloatArray:
     """Test accuracy at the common shares of neurons kept."""
     kept = pruning.kept / pruning.kept[0]
     return np.interp(SHARES, kept[::-1], pruning.test[::-1])
 
 
-def _row(method: str, runs: dict[int, tuple[Pruning, Pruning | None]], curve: FloatArray) -> dict[str, Any]:
+def _row(method: str, runs: Runs, curve: FloatArray) -> dict[str, Any]:
     honest = [p for p, _ in runs.values()]
     printed = [p for _, p in runs.values() if p is not None]
     at_paper = float(np.mean([np.interp(KEPT, (p.kept / p.kept[0])[::-1], p.test[::-1]) for p in honest]))
@@ -128,12 +120,26 @@ def _row(method: str, runs: dict[int, tuple[Pruning, Pruning | None]], curve: Fl
     }
 
 
-def _removal(pruning: Pruning) -> dict[str, Any]:
-    """Whether cutting the neurons out equals closing them."""
-    removal = pruning.removal
+def _removal(study: Study, curve: Curve) -> dict[str, Any]:
+    """Whether cutting the neurons out equals closing them: in the model built without them, and along the curve."""
+    network, data = study.network("convolutional"), study.data
+    closed = prune_to_key(
+        network.model,
+        study.main("convolutional"),
+        select=data.validation,
+        test=data.test,
+        graph=network.graph,
+        tolerance=LOSS,
+        # Ranked once, as in the paper. The random control is a method of its own, with silent neurons set aside.
+        greedy=False,
+        nulls=0,
+    )
+    along = {"largest_difference_along_curve": float(np.abs(closed.test - curve.test).max())}
+    removal = closed.removal
     if removal is None:
-        return {"built": False, "why": pruning.refusal}
-    return {"built": True, "largest_difference": removal.difference, "neurons": int(pruning.kept[pruning.key_step])}
+        return {"built": False, "why": closed.refusal, **along}
+    neurons = int(closed.kept[closed.key_step])
+    return {"built": True, "largest_difference": removal.difference, "neurons": neurons, **along}
 
 
 def _prunes_best(areas: dict[str, FloatArray]) -> Verdict:

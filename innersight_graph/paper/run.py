@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from innersight_graph.errors import InputError
+from innersight_graph.files import check_folder
 from innersight_graph.paper.drops import fig1a, table1
 from innersight_graph.paper.levels import fig3c
 from innersight_graph.paper.maps import fig1b, fig2a, fig2b
@@ -106,14 +106,11 @@ def run_paper(
     ----------
     data : str or ImageData
         ``"digits"`` (in place of MNIST), ``"faces"`` (generated, in place of AFHQ), a folder with MNIST's IDX files,
-        AFHQ or one
-        folder of pictures per class, or ``"mnist:FOLDER"``, ``"afhq:FOLDER"``, ``"folder:FOLDER"``. Nothing is
-        downloaded. A linear
-        and a convolutional network of the paper's sizes are trained on it.
+        AFHQ or one folder of pictures per class, or ``"mnist:FOLDER"``, ``"afhq:FOLDER"``, ``"folder:FOLDER"``.
+        Nothing is downloaded. A linear and a convolutional network of the paper's sizes are trained on it.
     out : path
         Folder for the files; made if missing. A finished artefact found there is taken over if it was made from the
-        same data,
-        settings and version, so a killed run continues.
+        same data, settings and version, so a killed run continues.
     seed : int
         Of splits, training, random groups; the detectors' seeds are ``seed``, ``seed + 1``, …
     quick : bool
@@ -122,8 +119,7 @@ def run_paper(
         Detection seeds on one network for Tables 2 to 4; the paper's are ten runs.
     train_seeds : int
         Networks trained from different seeds for Tables 2 to 4. With more than one, variance is split between
-        networks and
-        detections, and Liu et al.'s training method, which gives other networks, has a row of its own.
+        networks and detections, and Liu et al.'s training method, which gives other networks, has a row of its own.
     literal : bool
         Report the printed readings beside the corrected ones: the search as printed, selection on test images, the
         printed maps.
@@ -141,15 +137,16 @@ def run_paper(
     Raises
     ------
     InputError
-        Unknown data, a folder that cannot be written to, or sizes that make no sense.
+        Unknown data, `out` is a file, or sizes that make no sense.
+    WriteError
+        `out` cannot be written to.
 
     Notes
     -----
     Every verdict names its number and the rule, with thresholds, that turned the one into the other. The outcome is
     ``"supported"``, ``"not supported"`` or ``"cannot be decided here"``. Artefacts of linear layers (Fig. 1, 3a)
-    come from the
-    linear network, those of convolutions (Fig. 2, 3b, 3c, Tables 1 and 3) from the convolutional one, Tables 2 and 4
-    from both.
+    come from the linear network, those of convolutions (Fig. 2, 3b, 3c, Tables 1 and 3) from the convolutional one,
+    Tables 2 and 4 from both.
 
     References
     ----------
@@ -157,9 +154,7 @@ def run_paper(
     """
     started = time.perf_counter()
     settings = Settings(seed=seed, seeds=seeds, train_seeds=train_seeds, literal=literal, quick=quick)
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"out={str(folder)!r} is a file; the name of a folder was expected.")
+    folder = check_folder(out)
     images = fewer(load_data(data, seed=seed, quick=quick), settings.held_out)
     import innersight_graph
 

@@ -10,8 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innersight_graph.errors import InputError
-from innersight_graph.files import write_bytes
+from innersight_graph.files import make_folder, write_bytes
 from innersight_graph.paper.record import Artefact, plain
 
 if TYPE_CHECKING:
@@ -42,15 +41,8 @@ class Store:
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder = folder
         self.fingerprint = fingerprint
-        self.work = folder / "work" / fingerprint
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-            self.write(folder / "fingerprint.txt", fingerprint + "\n")
-        except OSError as error:
-            raise InputError(
-                f"The folder {str(folder)!r} cannot be written to ({error.strerror or error}). Name a folder in a "
-                "place of your own with out=."
-            ) from error
+        self.work = make_folder(folder / "work" / fingerprint)
+        self.write(folder / "fingerprint.txt", fingerprint + "\n")
 
     def write(self, path: Path, content: str | bytes) -> None:
         """Write a file whole or not at all."""

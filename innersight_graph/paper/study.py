@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -30,6 +31,7 @@ __all__ = ["Network", "Study"]
 # Layers whose communities the paper looks for, and the last of them (Table 2).
 LAYERS = {"linear": ("fc1", "fc2", "fc3"), "convolutional": ("conv1", "conv2", "conv3")}
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass
@@ -48,8 +50,8 @@ class Network:
 
     kind: str
     number: int
-    model: nn.Module
-    untrained: nn.Module
+    model: nn.Sequential
+    untrained: nn.Sequential
     data: ImageData
     settings: Settings
 
@@ -57,6 +59,28 @@ class Network:
     def layers(self) -> tuple[str, ...]:
         """Layers that are partitioned."""
         return LAYERS[self.kind]
+
+    @cached_property
+    def tail(self) -> tuple[nn.Sequential, Split, Split]:
+        """What follows the last of these layers, its activation and pooling, with its inputs (validation, test).
+
+        Closing a neuron there equals closing it in the whole network: ReLU and pooling keep channels apart and zeros.
+        The modules that have run are there by name only.
+        """
+        parts = list(self.model.named_children())
+        start = next(i for i, (name, _) in enumerate(parts) if name == self.layers[-1])
+        stop = start + 1
+        while isinstance(parts[stop][1], nn.ReLU | nn.MaxPool2d):
+            stop += 1
+        tail = nn.Sequential(
+            OrderedDict([(name, nn.Identity()) for name, _ in parts[start:stop]] + parts[stop:])
+        ).eval()
+        with torch.no_grad():
+            splits = [
+                Split(torch.cat([self.model[:stop](part) for part in split.inputs.split(64)]), split.targets)
+                for split in (self.data.validation, self.data.test)
+            ]
+        return tail, splits[0], splits[1]
 
     @cached_property
     def graph(self) -> LayeredDiGraph:
@@ -136,6 +160,7 @@ class Study:
     def __init__(self, data: ImageData, settings: Settings, store: Store, *, n_jobs: int, say: Say) -> None:
         self.data, self.settings, self.store, self.n_jobs, self.say = data, settings, store, n_jobs, say
         self._networks: dict[tuple[str, int], Network] = {}
+        self._known: dict[str, Any] = {}
         self.refusals: dict[str, str] = {}
 
     def network(self, kind: str, number: int = 0) -> Network:
@@ -150,6 +175,13 @@ class Study:
                 self.save_weights(model, self._weights(kind, number))
             self._networks[key] = Network(kind, number, model, untrained, self.data, self.settings)
         return self._networks[key]
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """Return what several artefacts need, made by the first that asks."""
+        if what not in self._known:
+            self._known[what] = make()
+        made: T = self._known[what]
+        return made
 
     def save_weights(self, model: nn.Module, path: Path) -> None:
         """Keep a state_dict."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from innersight_graph.errors import InputError, MissingExtraError
 from innersight_graph.graph.interchange import as_layered
+from innersight_graph.provenance import digest, environment
 
 __all__ = ["Partition", "as_partition"]
 
@@ -41,6 +42,9 @@ class Partition(Sequence[frozenset[Node]]):
         Columns in the order of `labels`.
     nodes : mapping from layer name to tuple
         All layers of the graph and their nodes in order, by which a partition knows its graph.
+    record : mapping
+        Where it comes from: ``graph`` (the graph's `LayeredDiGraph.fingerprint`), ``data`` (digests of what else was
+        given: features, similarities), ``versions`` of the packages that computed it, ``python`` and ``platform``.
 
     Examples
     --------
@@ -60,6 +64,7 @@ class Partition(Sequence[frozenset[Node]]):
     responsibilities: Mapping[str, npt.NDArray[np.float64]] | None
     nodes: Mapping[str, tuple[Node, ...]]
     _layers: tuple[str, ...] = field(default=())
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     # ------------------------------------------------------------------ making one
 
@@ -74,6 +79,7 @@ class Partition(Sequence[frozenset[Node]]):
         seed: int | None = None,
         stats: Mapping[str, Mapping[str, Any]] | None = None,
         responsibilities: Mapping[str, npt.ArrayLike] | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> Partition:
         """Make a partition from one community number per neuron.
 
@@ -86,6 +92,8 @@ class Partition(Sequence[frozenset[Node]]):
             Kept as they are.
         responsibilities : mapping from layer name to array, shape (n_neurons, n_communities), optional
             Column k belongs to label k; columns are reordered with the communities, those without a member come last.
+        data : mapping from name to arrays, optional
+            What the detector saw beside the graph; only its digest is kept, in ``record``.
 
         Returns
         -------
@@ -117,6 +125,9 @@ class Partition(Sequence[frozenset[Node]]):
         return cls(
             tuple(communities), method, MappingProxyType(dict(params or {})), seed, MappingProxyType(dict(stats or {})),
             None if shares is None else MappingProxyType(shares), MappingProxyType(nodes), tuple(layers),
+            MappingProxyType(
+                {"graph": G.fingerprint, "data": {k: digest(v) for k, v in (data or {}).items()}, **environment()}
+            ),
         )  # fmt: skip
 
     @classmethod
@@ -209,7 +220,7 @@ class Partition(Sequence[frozenset[Node]]):
         )
         return Partition(
             tuple(self.communities[i] for i in kept), self.method, self.params, self.seed, MappingProxyType(stats),
-            None if shares is None else MappingProxyType(shares), self.nodes, (layer,) * len(kept),
+            None if shares is None else MappingProxyType(shares), self.nodes, (layer,) * len(kept), self.record,
         )  # fmt: skip
 
     def cover(self, G: Any) -> list[frozenset[Node]]:
@@ -272,6 +283,7 @@ class Partition(Sequence[frozenset[Node]]):
             shares,
             dict(self.nodes),
             self._layers,
+            dict(self.record),
         )
         return restore, plain
 
@@ -343,8 +355,9 @@ def restore(
     shares: Any,
     nodes: Any,
     layers: tuple[str, ...],
+    record: Mapping[str, Any],
 ) -> Partition:
-    views = [MappingProxyType(part) for part in (params, stats, nodes)]
+    views = [MappingProxyType(part) for part in (params, stats, nodes, record)]
     return Partition(
         communities,
         method,
@@ -354,6 +367,7 @@ def restore(
         None if shares is None else MappingProxyType(shares),
         views[2],
         layers,
+        views[3],
     )
 
 

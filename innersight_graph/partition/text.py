@@ -32,6 +32,7 @@ def partition_text(P: Partition) -> str:
         "method": P.method,
         "params": _plain(P.params),
         "seed": P.seed,
+        "record": _plain(P.record),
         "layers": {name: _encoded(name, nodes) for name, nodes in P.nodes.items()},
         "communities": [
             {"name": name, "layer": layer, "neurons": sorted(position[layer][node] for node in community)}
@@ -57,9 +58,9 @@ def read_partition(source: str | os.PathLike[str]) -> Partition:
         if shares is not None:
             shares = {name: _table(table, len(nodes[name]), layers.count(name)) for name, table in shares.items()}
         _check_about(record, layers)
-        return restore(
-            communities, record["method"], record["params"], record["seed"], record["stats"], shares, nodes, layers
-        )
+        about = (record["method"], record["params"], record["seed"], record["stats"])
+        # Written by hand or by an earlier version, a partition may have no record.
+        return restore(communities, *about, shares, nodes, layers, record.get("record", {}))
     except MALFORMED as error:
         raise InputError(
             f"This is not a partition of this package, or it is damaged ({type(error).__name__}: {error}). Write it "
@@ -109,6 +110,8 @@ def _check_about(record: Mapping[str, Any], layers: Sequence[str]) -> None:
     seed, stats = record["seed"], record["stats"]
     if not isinstance(record["method"], str) or not isinstance(record["params"], dict):
         raise ValueError("its method is not text or its params are not a mapping")
+    if not isinstance(record.get("record", {}), dict):
+        raise ValueError("its record is not a mapping")
     if seed is not None and type(seed) is not int:
         raise ValueError(f"its seed is {seed!r}")
     for layer, about in stats.items():
