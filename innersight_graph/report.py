@@ -312,15 +312,17 @@ def _environment(members: Members, wanted: Mapping[str, Any], seed: int | None, 
         "seed": seed,
         "nulls": nulls,
         "graph": members.graph.fingerprint,
-        "evaluators": {
-            name: {
-                "kind": getattr(e, "__qualname__", type(e).__qualname__),
-                "options": options_of(e),
-                "data": digest(getattr(e, "data", getattr(e, "images", None))),
-                "model": weights.get(id(getattr(e, "model", None))),
-            }
-            for name, e in wanted.items()
-        },
+        "evaluators": {name: _record(e, weights.get(id(getattr(e, "model", None)))) for name, e in wanted.items()},
+    }
+
+
+def _record(evaluator: Any, weights: str | None) -> dict[str, Any]:
+    data = getattr(evaluator, "data", getattr(evaluator, "images", None))
+    return {
+        "kind": getattr(evaluator, "__qualname__", type(evaluator).__qualname__),
+        "options": options_of(evaluator),
+        "data": None if data is None else digest(data),
+        "model": weights,
     }
 
 

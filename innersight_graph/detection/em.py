@@ -183,13 +183,20 @@ def em_communities(
     params = {
         "n_communities": list(n_communities) if isinstance(n_communities, tuple) else n_communities,
         "likelihood": likelihood, **profile_options, "criterion": _name(criterion), "init": _name(init),
-        "n_init": n_init, "max_iter": max_iter, "tol": tol, "prior": prior,
+        "n_init": n_init, "max_iter": max_iter, "tol": tol, "prior": prior, "coarse": coarse,
     }  # fmt: skip
-    return _partition(G, outcomes, empty, params, used_seed)
+    chosen_on = getattr(criterion, "data", None)
+    seen = {} if chosen_on is None else {"criterion": chosen_on}
+    return _partition(G, outcomes, empty, params, used_seed, seen)
 
 
 def _partition(
-    G: Any, outcomes: Mapping[str, Outcome], empty: Iterable[str], params: Mapping[str, Any], seed: int
+    G: Any,
+    outcomes: Mapping[str, Outcome],
+    empty: Iterable[str],
+    params: Mapping[str, Any],
+    seed: int,
+    seen: Mapping[str, Any],
 ) -> Partition:
     nothing: dict[str, Any] = {
         "log_likelihood": 0.0,
@@ -203,7 +210,8 @@ def _partition(
     }
     stats = {name: outcome.stats for name, outcome in outcomes.items()} | dict.fromkeys(empty, nothing)
     shares = {name: outcome.responsibilities for name, outcome in outcomes.items()}
-    return assemble(G, labels, method="em", params=params, seed=seed, stats=stats, responsibilities=shares)
+    options: dict[str, Any] = {"params": params, "seed": seed, "stats": stats, "responsibilities": shares}
+    return assemble(G, labels, method="em", data=seen, **options)
 
 
 def _check_options(
