@@ -106,6 +106,7 @@ def test_a_sketch_replaces_distances_in_large_tables(monkeypatch):
     import innersight_graph.mixture.starts as starts
 
     monkeypatch.setattr(geometry, "_EXACT_ROWS", 50)
+    monkeypatch.setattr(geometry, "_EXACT_DIRECTIONS", 50)
     monkeypatch.setattr(starts, "_SAMPLE", 60)
     X, truth = planted(200, 300, 4, 5)
     starter = Starter(problem_of(X), 0, "", 6)

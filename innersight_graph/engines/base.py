@@ -161,7 +161,7 @@ def _limit(best: float) -> float:
 
 
 def first_appearance(labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Renumber labels in the order in which they first appear, so that equal groupings become equal arrays.
+    """Renumber labels (whole numbers from 0) in the order in which they first appear, so that equal groupings become equal arrays.
 
     Examples
     --------
@@ -169,10 +169,13 @@ def first_appearance(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     >>> first_appearance(np.array([2, 2, 0, 1, 0])).tolist()
     [0, 0, 1, 2, 1]
     """
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    places = np.arange(len(labels))
+    first = np.full(int(labels.max(initial=-1)) + 1, len(labels))
+    # Of several assignments the last one stays: read backwards, that of the first place.
+    first[labels[::-1]] = places[::-1]
     rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
+    return rank[labels]
 
 
 def _numpy_engine(device: str) -> Engine:

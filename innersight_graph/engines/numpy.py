@@ -20,12 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innersight_graph.engines.base import EPSILON, Fits, Group, Ledger
-from innersight_graph.engines.table import Problem
+from innersight_graph.engines.table import BinaryTable, Problem
 
 __all__ = ["ArrayEngine", "Coefficients"]
 
 _TINY = 1e-300
 _STATE_BYTES = 1 << 28
+# Beyond this many entries products are taken in float32, so many columns at a time, and summed in float64: twice as
+# fast and half the memory. Sums of ones are exact as long as responsibilities are 0 and 1, which with so many features
+# they are; densities are right to about 1e-7 of a block's, far below what separates communities there.
+_EXACT_ENTRIES, _SINGLE_WIDTH = 1 << 27, 1024
 
 
 class Coefficients(NamedTuple):
@@ -47,7 +51,8 @@ class ArrayEngine:
 
     Notes
     -----
-    Cost: 4 n M r multiply-adds per restart and iteration. Memory: about 256 MiB of state beside the table.
+    Cost: 4 n M r multiply-adds per restart and iteration. Memory: about 256 MiB of state beside the table. Tables of
+    more than 134 million entries are multiplied in float32, block by block, and summed in float64.
     """
 
     name = "numpy"
@@ -136,27 +141,37 @@ class ArrayEngine:
         log_prior = xp.zeros(q.shape[0])
         means = prior_means(problem)
         degrees = _group_masses(xp, problem, q)
-        for columns, host_values, host_observed in table.blocks(np.float64):
+        kind, width = precision(table)
+        shares = q.astype(kind, copy=False)
+        for columns, host_values, host_observed in table.blocks(kind, width=width):
             values = xp.asarray(host_values)
             observed = None if host_observed is None else xp.asarray(host_observed)
             form = maximise(
                 xp,
-                ones=q @ values,
-                mass=mass[:, :, None] if observed is None else q @ observed,
+                ones=(shares @ values).astype(xp.float64, copy=False),
+                mass=mass[:, :, None] if observed is None else (shares @ observed).astype(xp.float64, copy=False),
                 means=xp.asarray(means[columns]),
                 strength=problem.prior,
                 multiplicity=xp.asarray(table.multiplicity[columns]),
                 degrees=None if degrees is None else degrees[:, :, xp.asarray(table.groups[columns])],
                 masked=observed is not None,
             )
-            total += form.ones @ values.T + form.constant[:, :, None]
+            total += form.ones.astype(kind, copy=False) @ values.T
+            total += form.constant[:, :, None]
             if form.observed is not None and observed is not None:
-                total += form.observed @ observed.T
+                total += form.observed.astype(kind, copy=False) @ observed.T
             log_prior += form.log_prior
         return total, log_prior
 
     def _host(self, array: Any) -> NDArray[Any]:
         return np.asarray(array)
+
+
+def precision(table: BinaryTable) -> tuple[type[np.floating[Any]], int | None]:
+    """Type of the products, and how many columns they are taken over at a time."""
+    if table.n_rows * table.n_columns <= _EXACT_ENTRIES:
+        return np.float64, None
+    return np.float32, _SINGLE_WIDTH
 
 
 def _bernoulli(
@@ -170,7 +185,9 @@ def _bernoulli(
         hits = xp.where(weight > _TINY, hits, 0.5 * weight)
     log_hit = xp.log(xp.maximum(hits, EPSILON * weight) / weight)
     log_miss = xp.log(xp.maximum(weight - hits, EPSILON * weight) / weight)
-    log_prior = strength * ((log_hit * means + log_miss * (1.0 - means)) * multiplicity).sum(axis=(1, 2))
+    log_prior: Any = 0.0
+    if strength:
+        log_prior = strength * ((log_hit * means + log_miss * (1.0 - means)) * multiplicity).sum(axis=(1, 2))
     log_odds = (log_hit - log_miss) * multiplicity
     log_miss = log_miss * multiplicity
     if masked:

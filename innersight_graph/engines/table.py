@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -17,7 +17,7 @@ Likelihood = Literal["bernoulli", "multinomial"]
 
 # Below this many bytes the whole table is kept unpacked (float32); above it, blocks of columns are unpacked when
 # needed.
-_DENSE_BYTES = 1 << 30
+_DENSE_BYTES = 1 << 31
 _BLOCK_BYTES = 1 << 27
 
 
@@ -138,26 +138,44 @@ class BinaryTable:
 
         return open_bits(self.bits), None if self.observed_bits is None else open_bits(self.observed_bits)
 
+    def kept(self, dtype: DTypeLike) -> bool:
+        """Whether the unpacked table is kept between calls of `blocks`."""
+        return self.n_rows * max(self.n_columns, 1) * np.dtype(dtype).itemsize <= _DENSE_BYTES
+
     def blocks(self, dtype: DTypeLike = np.float32, *, width: int | None = None) -> Iterator[Block]:
-        """Unpack the table block by block; small tables are one block, kept between calls.
+        """Unpack the table block by block; a table that fits is unpacked once and kept between calls.
+
+        Parameters
+        ----------
+        dtype : dtype
+        width : int, optional
+            Most columns in a block, a multiple of 8. Default: the whole table where it is kept, else 128 MiB.
 
         Notes
         -----
-        Memory: at most 1 GiB for a table kept whole, else 128 MiB for a block.
+        Memory: at most 2 GiB for a table kept whole.
         """
         kind = np.dtype(dtype)
-        n_bytes = self.n_rows * max(self.n_columns, 1) * kind.itemsize
-        if width is None and n_bytes <= _DENSE_BYTES:
-            if kind.str not in self._dense:
-                values, observed = self.unpack()
-                self._dense[kind.str] = (values.astype(kind), None if observed is None else observed.astype(kind))
+        kept = self.kept(kind)
+        if kept and kind.str not in self._dense:
+            self._dense[kind.str] = self._unpacked(slice(0, self.n_columns), kind)
+        if kept and (width is None or width >= self.n_columns):
             yield Block(slice(0, self.n_columns), *self._dense[kind.str])
             return
         step = width or max(8, _BLOCK_BYTES // (self.n_rows * kind.itemsize) // 8 * 8)
         for start in range(0, self.n_columns, step):
             columns = slice(start, min(start + step, self.n_columns))
-            values, observed = self.unpack(columns)
-            yield Block(columns, values.astype(kind), None if observed is None else observed.astype(kind))
+            if kept:
+                values, observed = self._dense[kind.str]
+                yield Block(columns, values[:, columns], None if observed is None else observed[:, columns])
+            else:
+                yield Block(columns, *self._unpacked(columns, kind))
+
+    def _unpacked(
+        self, columns: slice, kind: np.dtype[Any]
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
+        values, observed = self.unpack(columns)
+        return values.astype(kind), None if observed is None else observed.astype(kind)
 
     def take(self, rows: NDArray[np.intp]) -> BinaryTable:
         """Return the same columns of some of the rows."""

@@ -236,9 +236,7 @@ class _Operands(NamedTuple):
     """One block of the table on the device, and what the M-step needs to know about its columns."""
 
     values: Tensor
-    weighted: Tensor
     observed: Tensor | None
-    weighted_observed: Tensor | None
     means: Tensor
     multiplicity: Tensor | None
     groups: Tensor
@@ -260,7 +258,7 @@ class _Columns:
         self.product = _product(device)
         self.log_ = _log_ if device.type == "cpu" else torch.Tensor.log_
         self.operands: list[_Operands] | None = None
-        if device.type != "cpu" or table.n_rows * table.n_columns * 4 <= 1 << 30:
+        if device.type != "cpu" or table.kept(np.float32):
             self.operands = list(self._blocks())
 
     def _blocks(self) -> Iterator[_Operands]:
@@ -269,13 +267,10 @@ class _Columns:
             values = torch.from_numpy(host_values).to(self.device)
             observed = None if host_observed is None else torch.from_numpy(host_observed).to(self.device)
             multiplicity = None
-            weighted, weighted_observed = values, observed
             if table.merged:
                 multiplicity = torch.from_numpy(table.multiplicity[columns].astype(np.float32)).to(self.device)
-                weighted = values * multiplicity
-                weighted_observed = None if observed is None else observed * multiplicity
             groups = torch.from_numpy(table.groups[columns]).to(self.device)
-            yield _Operands(values, weighted, observed, weighted_observed, self.means[columns], multiplicity, groups)
+            yield _Operands(values, observed, self.means[columns], multiplicity, groups)
 
     def __call__(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """Densities (columns, n_rows) and log-priors (columns,) of responsibilities (columns, n_rows)."""
@@ -306,16 +301,13 @@ class _Columns:
         miss = torch.sub(1.0, hit)
         self.log_(hit.clamp_(min=EPSILON))
         self.log_(miss.clamp_(min=EPSILON))
+        if block.multiplicity is not None:
+            hit.mul_(block.multiplicity)
+            miss.mul_(block.multiplicity)
         if self.prior:
-            weights = torch.ones_like(block.means) if block.multiplicity is None else block.multiplicity
-            log_prior += self.prior * (hit @ (block.means * weights) + miss @ ((1.0 - block.means) * weights))
-        if block.weighted_observed is not None:
-            total += product(miss, block.weighted_observed)
-        elif block.multiplicity is None:
-            total += miss.sum(dim=1, keepdim=True)
-        else:
-            total += (miss @ block.multiplicity)[:, None]
-        total += product(hit.sub_(miss), block.weighted)
+            log_prior += self.prior * (hit @ block.means + miss @ (1.0 - block.means))
+        total += miss.sum(dim=1, keepdim=True) if block.observed is None else product(miss, block.observed)
+        total += product(hit.sub_(miss), block.values)
 
     def _multinomial(
         self, block: _Operands, q: Tensor, shares: Tensor, mass: Tensor, total: Tensor, log_prior: Tensor
@@ -326,10 +318,11 @@ class _Columns:
         if self.prior:
             hit += self.prior * block.means
         self.log_(hit.div_(weight).clamp_(min=EPSILON))
+        if block.multiplicity is not None:
+            hit.mul_(block.multiplicity)
         if self.prior:
-            weights = torch.ones_like(block.means) if block.multiplicity is None else block.multiplicity
-            log_prior += self.prior * (hit @ (block.means * weights))
-        total += self.product(hit, block.weighted)
+            log_prior += self.prior * (hit @ block.means)
+        total += self.product(hit, block.values)
 
 
 def _log_(values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +25,13 @@ _LOOKUP_ROWS = 512
 
 
 def live_counts(
-    problem: Problem, labels: NDArray[np.integer], n_labels: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Ones (k, columns), observed entries (k, columns) and sizes (k,) of hard communities."""
+    problem: Problem, labels: NDArray[np.integer], n_labels: int, dtype: type[np.floating[Any]] = np.float64
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Ones (k, columns), observed entries (k, columns) and sizes (k,) of hard communities, all of them exact."""
     member = (labels[None, :] == np.arange(n_labels)[:, None]).astype(np.float32)
     table = problem.table
-    sizes = member.sum(axis=1, dtype=np.float64)
-    ones = np.empty((n_labels, table.n_columns))
+    sizes = member.sum(axis=1, dtype=dtype)
+    ones = np.empty((n_labels, table.n_columns), dtype=dtype)
     observed = np.empty_like(ones)
     for columns, values, seen in table.blocks():
         ones[:, columns] = member @ values
@@ -95,8 +96,8 @@ class Evidence:
 
 def evidence(problem: Problem, labels: NDArray[np.integer], strengths: Sequence[float] = STRENGTHS) -> Evidence:
     """Evaluate a grouping under several strengths of the prior."""
-    values, compact = np.unique(labels, return_inverse=True)
-    k = len(values)
+    present = np.bincount(labels) > 0
+    compact, k = (np.cumsum(present) - 1)[labels], int(present.sum())
     grouping = gammaln(k) - gammaln(len(labels) + k) + gammaln(np.bincount(compact) + 1.0).sum()
     return Evidence(tuple(strengths), grouping + _evidence(problem, compact, k, strengths))
 
@@ -116,10 +117,11 @@ def _looked_up_evidence(
 ) -> NDArray[np.float64]:
     """`_bernoulli_evidence` for complete tables: count how often each (column total, community count) occurs."""
     n = problem.table.n_rows
-    hits = ones.astype(np.intp)
+    hits, weight = ones.astype(np.intp), problem.table.multiplicity
     totals = hits.sum(axis=0)
     used = (totals > 0) & (totals < n)
-    hits, totals, weight = hits[:, used], totals[used], problem.table.multiplicity[used]
+    if not used.all():
+        hits, totals, weight = hits[:, used], totals[used], weight[used]
     misses = sizes[:, None].astype(np.intp) - hits
     width = n + 1
     weights = np.broadcast_to(weight, hits.shape).ravel()
@@ -195,11 +197,11 @@ _EVIDENCE = {"bernoulli": _bernoulli_evidence, "multinomial": _multinomial_evide
 
 
 def predictive_weights(
-    problem: Problem, ones: NDArray[np.float64], observed: NDArray[np.float64], strength: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    problem: Problem, ones: NDArray[Any], observed: NDArray[Any], strength: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Log p(1) and log p(0) of each community and column under the column-mean prior, multiplicities included.
 
-    A multinomial says nothing by a 0: its second array is zero.
+    In the precision of the counts. A multinomial says nothing by a 0: its second array is zero.
     """
     table = problem.table
     if problem.likelihood == "multinomial":
@@ -211,11 +213,17 @@ def predictive_weights(
             counts = np.maximum(ones[:, members] + prior[members], EPSILON)
             log_share[:, members] = np.log(counts / np.maximum(counts @ weight, EPSILON)[:, None]) * weight
         return log_share, np.zeros_like(ones)
-    means = np.clip(ones.sum(axis=0) / np.maximum(observed.sum(axis=0), 1.0), 1e-6, 1.0 - 1e-6)
-    volume = observed + strength
-    log_hit = np.log((ones + strength * means) / volume) * table.multiplicity
-    log_miss = np.log((observed - ones + strength * (1.0 - means)) / volume) * table.multiplicity
+    means = clipped_means(ones, observed)
+    weight = table.multiplicity.astype(ones.dtype)
+    volume = observed + ones.dtype.type(strength)
+    log_hit = np.log((ones + strength * means) / volume) * weight
+    log_miss = np.log((observed - ones + strength * (1.0 - means)) / volume) * weight
     return log_hit, log_miss
+
+
+def clipped_means(ones: NDArray[Any], observed: NDArray[Any]) -> NDArray[Any]:
+    """Column means of a table from the counts of its communities, kept off 0 and 1."""
+    return np.asarray(np.clip(ones.sum(axis=0) / np.maximum(observed.sum(axis=0), 1.0), 1e-6, 1.0 - 1e-6))
 
 
 def multinomial_prior(problem: Problem, ones: NDArray[np.float64], strength: float) -> NDArray[np.float64]:

@@ -14,6 +14,8 @@ __all__ = ["Geometry"]
 
 # Up to this many rows all distances are exact and kept (64 MiB); beyond, rows are compared in a sketch of their space.
 _EXACT_ROWS = 4096
+# Up to this many rows directions are exact too: their cost grows with the cube.
+_EXACT_DIRECTIONS = 1024
 _POWER_ITERATIONS = 2
 
 
@@ -25,13 +27,13 @@ class Geometry:
     ----------
     table : BinaryTable
     rank : int
-        Leading directions a sketch keeps (used beyond 4096 rows only).
+        Leading directions a sketch keeps (used beyond 1024 rows only).
     seed : numpy.random.SeedSequence
         Keys the sketch.
 
     Notes
     -----
-    Exact: n² M multiply-adds and 4 n² bytes. Sketched: (2 + 2 q) n M rank multiply-adds with q = 2 power iterations,
+    Exact distances: n² M multiply-adds and 4 n² bytes. Sketched: (2 + 2 q) n M rank multiply-adds with q = 2 power iterations,
     and n x rank floats (Halko, Martinsson and Tropp 2011, doi:10.1137/090771806).
     """
 
@@ -60,8 +62,11 @@ class Geometry:
 
     @cached_property
     def directions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Orthonormal directions over the rows, strongest first, and their singular values: (n_rows, d) and (d,)."""
-        if not self.exact:
+        """Orthonormal directions over the rows, strongest first, and their singular values: (n_rows, d) and (d,).
+
+        All of them up to 1024 rows, beyond that the `rank` leading ones.
+        """
+        if self.table.n_rows > _EXACT_DIRECTIONS:
             return self._sketch()
         centred = self.products - self.products.mean(axis=0)
         values, vectors = np.linalg.eigh(centred - centred.mean(axis=1, keepdims=True))

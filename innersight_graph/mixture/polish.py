@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from innersight_graph.engines.numpy import ArrayEngine
 from innersight_graph.engines.table import Problem
 from innersight_graph.mixture.criteria import (
     Evidence,
+    clipped_means,
     evidence,
     live_counts,
     multinomial_prior,
@@ -25,8 +25,6 @@ __all__ = ["Solution", "leave_one_out", "settle", "winner"]
 _TIGHT = 1e-11
 # Where an iteration takes seconds, a fixed point to the last digit is not worth minutes.
 _LEAST_SETTLING, _MOST_SETTLING, _SETTLING_WORK = 10, 2000, 5e11
-# Beyond this many entries moves are proposed in float32: what follows decides in float64 whether they are kept.
-_EXACT_ENTRIES = 1 << 27
 _MOST_SWEEPS = 5
 _TIE = 1e-9
 
@@ -138,15 +136,13 @@ def leave_one_out(problem: Problem, solution: Solution, known: Evidence | None =
 def _sweep(problem: Problem, labels: NDArray[np.int64], k: int, strength: float) -> NDArray[np.int64]:
     table = problem.table
     rows = np.arange(table.n_rows)
-    ones, observed, sizes = live_counts(problem, labels, k)
+    # Moves are only proposed here: what follows decides in float64 whether they are kept.
+    ones, observed, sizes = live_counts(problem, labels, k, np.float32)
     log_hit, log_miss = predictive_weights(problem, ones, observed, strength)
     own_hit, own_miss = _without_one(problem, ones, observed, strength)
     hit, miss = np.concatenate([log_hit, own_hit]), np.concatenate([log_miss, own_miss])
     both = np.zeros((2 * k, table.n_rows))
-    exact = table.n_rows * table.n_columns <= _EXACT_ENTRIES
-    kind: type[np.floating[Any]] = np.float64 if exact else np.float32
-    hit, miss = hit.astype(kind), miss.astype(kind)
-    for columns, values, seen in table.blocks(kind):
+    for columns, values, seen in table.blocks():
         both += (hit[:, columns] - miss[:, columns]) @ values.T
         both += miss[:, columns].sum(axis=1, keepdims=True) if seen is None else miss[:, columns] @ seen.T
     score, own = both[:k], both[k:]
@@ -157,22 +153,22 @@ def _sweep(problem: Problem, labels: NDArray[np.int64], k: int, strength: float)
 
 
 def _without_one(
-    problem: Problem, ones: NDArray[np.float64], observed: NDArray[np.float64], strength: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    problem: Problem, ones: NDArray[np.float32], observed: NDArray[np.float32], strength: float
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Like `predictive_weights`, for a member with a 1 (0) that is itself left out of its community's counts."""
     table = problem.table
     if problem.likelihood == "multinomial":
         hits = np.maximum(ones - 1.0, 0.0) + multinomial_prior(problem, ones, strength)
         return np.log(np.maximum(hits, EPSILON)) * table.multiplicity, np.zeros_like(ones)
-    means = np.clip(ones.sum(axis=0) / np.maximum(observed.sum(axis=0), 1.0), 1e-6, 1.0 - 1e-6)
-    volume = np.maximum(observed - 1.0, 0.0) + strength
+    means, weight = clipped_means(ones, observed), table.multiplicity.astype(np.float32)
+    volume = np.maximum(observed - 1.0, 0.0) + np.float32(strength)
     hits = np.maximum(ones - 1.0, 0.0) + strength * means
     misses = np.maximum(observed - ones - 1.0, 0.0) + strength * (1.0 - means)
-    return np.log(hits / volume) * table.multiplicity, np.log(misses / volume) * table.multiplicity
+    return np.log(hits / volume) * weight, np.log(misses / volume) * weight
 
 
 def _own_volume(
-    problem: Problem, ones: NDArray[np.float64], labels: NDArray[np.int64], strength: float
+    problem: Problem, ones: NDArray[np.float32], labels: NDArray[np.int64], strength: float
 ) -> NDArray[np.float64]:
     """Log-normaliser of a row's own community once the row's links are taken out; 0 for the Bernoulli."""
     if problem.likelihood != "multinomial":
