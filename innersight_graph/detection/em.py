@@ -86,7 +86,8 @@ def em_communities(
     prior : float, default 0.0
         Pseudo-observations at the column means for each community (0: none, as in the paper).
     coarse : bool, optional
-        Try few numbers first and then those around the best; None: where trying all would take minutes.
+        Try few numbers first and then those around the best, from two starts for at most 20 iterations, and give all
+        of them to the best; compare with shuffles of at most 2,048 neurons. None: where trying all would take minutes.
     layers : str, iterable of str, or None
         None: every hidden layer.
     checkpoint : path, optional
@@ -106,7 +107,8 @@ def em_communities(
         neuron), ``n_requested``, ``n_iter``, ``converged``, ``restart`` (which one won), ``criterion`` and
         ``log_likelihood_curve`` (by number of communities), ``held_out`` (mean nats of a held-out neuron, for some
         numbers, or None where it has no power), ``stability`` (mean ARI between the five best starts), and with the
-        default criterion ``null_gain`` (nats, best of ``n_shuffles`` shuffles).
+        default criterion ``null_gain`` (nats, best of ``n_shuffles`` shuffles; of ``null_rows`` neurons where the
+        search is coarse and there are more).
 
     Raises
     ------

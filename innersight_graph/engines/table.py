@@ -110,12 +110,16 @@ class BinaryTable:
             kept, multiplicity = _distinct_columns(values, seen, blocks, likelihood)
         else:
             kept, multiplicity = np.arange(n_features), np.ones(n_features)
+
+        def packed(entries: NDArray[np.bool_]) -> NDArray[np.uint8]:
+            return np.packbits(entries if len(kept) == n_features else entries[:, kept], axis=1)
+
         return cls(
-            bits=np.packbits(values[:, kept], axis=1),
+            bits=packed(values),
             n_columns=len(kept),
             multiplicity=multiplicity,
             groups=blocks[kept],
-            observed_bits=None if seen is None else np.packbits(seen[:, kept], axis=1),
+            observed_bits=None if seen is None else packed(seen),
         )
 
     @property

@@ -29,15 +29,19 @@ _SMALL_TABLE = 1 << 12
 _LARGE_TABLE = 1 << 26
 # Restarts that make one unit of work: small enough to share among workers and to lose little when one is killed.
 _UNIT_RESTARTS = 25
-# Numbers of communities are tried coarsely first when fitting all of them would take more multiply-adds than this.
+# Numbers of communities are tried coarsely first when fitting all of them would take more multiply-adds than this: few
+# of them, from so many starts (Ward's and spectral), for so many iterations. The best number then gets the whole of it.
 _FULL_SEARCH = 5e12
 _USUAL_ITERATIONS = 5
+_TRIAL_INITS, _TRIAL_ITERATIONS = 2, 20
 # Held-out rows have no power below this, and cost as much as the search beyond.
 _HELD_OUT_ROWS = (30, 4096)
 # Shuffles are searched first with fewer starts, at numbers that grow by this factor. Of structured ones Ward's and
 # spectral cuts are enough: measured, ten more found the same gain in all but one of six kinds of shuffles.
 _NULL_INITS, _STRUCTURED_NULL_INITS, _NULL_STEP = 4, 2, 1.6
-_COARSE_NULL_STEP, _COARSE_NULL_ITERATIONS = 8.0, 10
+# Where numbers are tried coarsely, so are shuffles, and those of so many rows: on noise EM creeps, and what it gains
+# after a few iterations does not matter beside real structure.
+_COARSE_NULL_STEP, _COARSE_NULL_ITERATIONS, _COARSE_NULL_ROWS = 8.0, 10, 2048
 _BEST_STARTS = 5
 
 
@@ -72,6 +76,16 @@ class Material:
             for columns in signs:
                 groups[columns] = number
         return groups
+
+    def take(self, rows: NDArray[np.intp]) -> Material:
+        """Return the same columns of some of the rows."""
+        observed = None if self.observed is None else self.observed[rows]
+        return replace(self, values=self.values[rows], observed=observed)
+
+    def shuffled(self, generator: np.random.Generator) -> Material:
+        """Return it with each row's connections permuted; see `shuffled_within_rows`."""
+        values, observed = shuffled_within_rows(self.values, self.observed, self.sides, generator)
+        return replace(self, values=values, observed=observed)
 
 
 @dataclass(frozen=True)
@@ -149,6 +163,7 @@ class Search:
     solutions: dict[int, Solution] = field(default_factory=dict)
     best_objective: dict[int, float] = field(default_factory=dict)
     curve: dict[int, float] = field(default_factory=dict)
+    chosen: int | None = None  # of a coarse search: the number that gets all starts and iterations
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -170,16 +185,26 @@ class Search:
 
     def pending(self) -> list[Unit]:
         """Return the units to run next; none when the search is over."""
-        settings = self.settings
         wanted = [r for r in self._next_candidates() if r not in self.parts]
+        if not self.coarse:
+            return self._units(wanted, self.restarts, self.settings.max_iter)
+        if wanted:
+            few = self.restarts if self.settings.init != "structured" else min(self.restarts, _TRIAL_INITS)
+            return self._units(wanted, few, min(self.settings.max_iter, _TRIAL_ITERATIONS))
+        if self.chosen is None:
+            self.chosen = self.best
+            return self._units([self.chosen], self.restarts, self.settings.max_iter)
+        return []
+
+    def _units(self, numbers: Sequence[int], restarts: int, max_iter: int) -> list[Unit]:
+        settings = self.settings
         blocks = [
-            tuple(range(start, min(start + _UNIT_RESTARTS, self.restarts)))
-            for start in range(0, self.restarts, _UNIT_RESTARTS)
+            tuple(range(start, min(start + _UNIT_RESTARTS, restarts))) for start in range(0, restarts, _UNIT_RESTARTS)
         ]
         # One community is known without restarts.
         return [
-            Unit(self.starter, settings.init, r, block, settings.max_iter, settings.tol, settings.engine)
-            for r in wanted
+            Unit(self.starter, settings.init, r, block, max_iter, settings.tol, settings.engine)
+            for r in numbers
             for block in (blocks if r > 1 else [(0,)])
         ]
 
@@ -190,9 +215,18 @@ class Search:
             return _spread(self.candidates, 2.0)
         return _around(self.candidates, self.curve)
 
+    @property
+    def best(self) -> int:
+        """The number with the highest value so far; of equal ones the smallest."""
+        return max(self.curve, key=lambda r: (self.curve[r], -r))
+
     def add(self, fits: Fits) -> None:
         """Take in the fits of a unit."""
-        self.parts.setdefault(fits.n_components, []).append(fits)
+        r = fits.n_components
+        if r == self.chosen and r in self.solutions:
+            # What the trial said of the chosen number gives way to the whole search.
+            del self.solutions[r], self.parts[r]
+        self.parts.setdefault(r, []).append(fits)
 
     def evaluate(self, engine: Engine, *, polish: bool = True) -> None:
         """Polish (or take the engine's word for) and value the numbers that were fitted since the last call."""
@@ -202,7 +236,7 @@ class Search:
         for r in fresh:
             fits = merged(self.parts[r])
             # While numbers are only being tried, what the search itself says is enough.
-            settled = polish and not self.coarse
+            settled = polish and (not self.coarse or r == self.chosen)
             solution = winner(self.problem, fits) if settled else as_found(fits)
             self.best_objective[r] = solution.objective
             if settled and r > 1:
@@ -232,10 +266,10 @@ class Search:
 
     def conclude(self, engine: Engine) -> Outcome:
         """Choose, and describe the choice."""
-        best = max(self.curve, key=lambda r: (self.curve[r], -r))
+        best = self.best
         verdict = self._verdict(best, engine)
         chosen = best if verdict is None or verdict.accepted else 1
-        if self.coarse:
+        if self.coarse and chosen != self.chosen:
             self._polish(chosen)
         check = self._check(chosen, engine)
         solution = self.solutions[chosen]
@@ -256,32 +290,46 @@ class Search:
         }
         if verdict is not None:
             stats |= {"null_gain": verdict.null_gain, "n_shuffles": verdict.n_shuffles}
+            rows = self._gate_rows()
+            if rows is not None:
+                stats["null_rows"] = len(rows)
         return Outcome(labels, responsibilities, stats, self._disagreement(chosen, check))
 
     def _verdict(self, best: int, engine: Engine) -> Verdict | None:
         """Return the gate, where there is a choice between one community and several by ICL."""
         if not (self.choosing and self.criterion == "icl" and best > 1 and 1 in self.curve):
             return None
-        return judge(self.curve[best] - self.curve[1], lambda k, thorough: self._null_gain(k, best, thorough, engine))
+        rows = self._gate_rows()
+        if rows is None:
+            material, gain = self.material, self.curve[best] - self.curve[1]
+        else:
+            # The same question, asked of some of the rows: a gain that is not there on thousands of rows is not real.
+            labels = self.solutions[best].labels[rows]
+            part = replace(self.problem, table=self.problem.table.take(rows))
+            material, gain = self.material.take(rows), exact_icl(part, labels) - exact_icl(part, np.zeros_like(labels))
+        numbers = [r for r in self._null_candidates(best) if r <= len(material.values)]
+        return judge(gain, lambda k, thorough: self._null_gain(k, material, numbers, thorough, engine))
 
-    def _null_gain(self, number: int, best: int, thorough: bool, engine: Engine) -> float:
-        """Return the gain of a search on one shuffle, at numbers spread over the candidates and at the chosen one."""
+    def _gate_rows(self) -> NDArray[np.intp] | None:
+        """Return the rows the gate looks at; None: all."""
+        n = self.problem.table.n_rows
+        if not self.coarse or n <= _COARSE_NULL_ROWS:
+            return None
+        generator = np.random.Generator(np.random.Philox(self.starter.sequence("gate", 0)))
+        return np.sort(generator.permutation(n)[:_COARSE_NULL_ROWS])
+
+    def _null_gain(
+        self, number: int, material: Material, numbers: Sequence[int], thorough: bool, engine: Engine
+    ) -> float:
+        """Return the gain of a search on one shuffle."""
         generator = np.random.Generator(np.random.Philox(self.starter.sequence("null", 0, number)))
-        material = self.material
-        values, observed = shuffled_within_rows(material.values, material.observed, material.sides, generator)
         settings = self.settings
         if not thorough:
             few = _STRUCTURED_NULL_INITS if settings.init == "structured" else _NULL_INITS
             settings = replace(settings, n_init=min(self.restarts, few))
         if self.coarse:
-            # On noise EM creeps; what it gains after this many iterations does not matter beside real structure.
             settings = replace(settings, max_iter=min(settings.max_iter, _COARSE_NULL_ITERATIONS))
-        shuffled = Search(
-            Material(values, observed, material.sides, material.name),
-            settings,
-            self._null_candidates(best),
-            coarse=False,
-        )
+        shuffled = Search(material.shuffled(generator), settings, numbers, coarse=False)
         groups = [unit.group for unit in shuffled.pending()]
         for fits in engine.fit(shuffled.problem, groups, max_iter=settings.max_iter, tol=settings.tol):
             shuffled.add(fits)
