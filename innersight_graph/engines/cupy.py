@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from innersight_graph.engines.numpy import ArrayEngine
+from innersight_graph.engines.base import Fits, Group, with_less_memory
+from innersight_graph.engines.numpy import STATE_BYTES, ArrayEngine
+from innersight_graph.engines.table import Problem
 from innersight_graph.errors import InputError, MissingExtraError
 
 __all__ = ["CupyEngine"]
@@ -38,6 +41,21 @@ class CupyEngine(ArrayEngine):
                 f"engine='cupy' needs a CUDA device, and CuPy says: {error}. Use engine='auto'."
             ) from error
         super().__init__(cupy)
+
+    def fit(self, problem: Problem, groups: Sequence[Group], *, max_iter: int, tol: float) -> list[Fits]:
+        """Run every group; see `innersight_graph.engines.base.Engine`. Without enough memory the CPU is used."""
+
+        def here(share: float) -> list[Fits]:
+            if share < 1.0:
+                self.xp.get_default_memory_pool().free_all_blocks()
+            return self._fit(problem, groups, max_iter, tol, int(STATE_BYTES * share))
+
+        return with_less_memory(
+            here,
+            lambda: ArrayEngine().fit(problem, groups, max_iter=max_iter, tol=tol),
+            self.xp.cuda.memory.OutOfMemoryError,
+            "engine='cupy'",
+        )
 
     def _host(self, array: Any) -> NDArray[Any]:
         return np.asarray(self.xp.asnumpy(array))

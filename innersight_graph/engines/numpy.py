@@ -25,7 +25,8 @@ from innersight_graph.engines.table import BinaryTable, Problem
 __all__ = ["ArrayEngine", "Coefficients"]
 
 _TINY = 1e-300
-_STATE_BYTES = 1 << 28
+# Bytes of the state of restarts that run together.
+STATE_BYTES = 1 << 28
 # Beyond this many entries products are taken in float32, so many columns at a time, and summed in float64: twice as
 # fast and half the memory. Sums of ones are exact as long as responsibilities are 0 and 1, which with so many features
 # they are; densities are right to about 1e-7 of a block's, far below what separates communities there.
@@ -62,12 +63,17 @@ class ArrayEngine:
 
     def fit(self, problem: Problem, groups: Sequence[Group], *, max_iter: int, tol: float) -> list[Fits]:
         """Run every group; see `innersight_graph.engines.base.Engine`."""
-        return [self._fit_group(problem, group, max_iter, tol) for group in groups]
+        return self._fit(problem, groups, max_iter, tol)
 
-    def _fit_group(self, problem: Problem, group: Group, max_iter: int, tol: float) -> Fits:
+    def _fit(
+        self, problem: Problem, groups: Sequence[Group], max_iter: int, tol: float, memory: int = STATE_BYTES
+    ) -> list[Fits]:
+        return [self._fit_group(problem, group, max_iter, tol, memory) for group in groups]
+
+    def _fit_group(self, problem: Problem, group: Group, max_iter: int, tol: float, memory: int) -> Fits:
         n = problem.table.n_rows
         ledger = Ledger(group, n)
-        together = max(1, _STATE_BYTES // (8 * group.n_components * (3 * n + 4 * problem.table.n_columns)))
+        together = max(1, memory // (8 * group.n_components * (3 * n + 4 * problem.table.n_columns)))
         for start in range(0, len(group.restarts), together):
             restarts = group.restarts[start : start + together]
             state, objective, n_iter, converged = self.run(problem, group.draw(restarts), max_iter=max_iter, tol=tol)

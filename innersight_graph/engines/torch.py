@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innersight_graph.engines.base import EPSILON, Fits, Group, Ledger
+from innersight_graph.engines.base import EPSILON, Fits, Group, Ledger, with_less_memory
 from innersight_graph.engines.numpy import prior_means
 from innersight_graph.engines.table import Problem
 from innersight_graph.errors import InputError
@@ -43,14 +44,16 @@ class TorchEngine:
     device : str
         "cpu", "cuda" or "cuda:N".
     columns : int, optional
-        Columns (communities of all restarts) per matrix product. Default: 128 on the CPU, 16 384 on CUDA.
+        Columns (communities of all restarts) per matrix product. Default: 128 on the CPU; on CUDA what fits, at most
+        16 384.
     memory : int, optional
-        Bytes for the state of restarts that run together. Default: 512 MiB.
+        Bytes for the state of restarts that run together. Default: 512 MiB; on CUDA a third of what is free.
 
     Notes
     -----
     Cost: at most 4 n M r multiply-adds per restart and iteration. Memory: state (five arrays restarts x r x n), one
-    table or block of it, and four pieces `columns` x M.
+    table or block of it, and four pieces `columns` x M. A device that runs out of memory is tried again with smaller
+    batches, then left for the CPU, with a warning.
 
     Raises
     ------
@@ -58,7 +61,7 @@ class TorchEngine:
         If the device does not exist.
     """
 
-    def __init__(self, device: str = "cpu", *, columns: int | None = None, memory: int = 1 << 29) -> None:
+    def __init__(self, device: str = "cpu", *, columns: int | None = None, memory: int | None = None) -> None:
         try:
             self.device = torch.device(device)
         except RuntimeError as error:
@@ -70,25 +73,57 @@ class TorchEngine:
                 "engine 'torch:cuda' needs a CUDA device, and torch finds none. Use engine='auto' or 'torch'."
             )
         on_gpu = self.device.type != "cpu"
-        self.columns = columns or (16_384 if on_gpu else 128)
-        self.memory = memory
+        self.columns, self.memory = columns, memory
         # Batching different numbers of components saves calls and costs padding: on CUDA calls are what is dear.
         self.pack = (1 << 24, 1 << 24) if on_gpu else (_PACKED_ENTRIES, _PADDING)
         self.name = "torch" if self.device.type == "cpu" else f"torch:{device}"
 
     def fit(self, problem: Problem, groups: Sequence[Group], *, max_iter: int, tol: float) -> list[Fits]:
         """Run every group; see `innersight_graph.engines.base.Engine`."""
-        evaluate = _Columns(problem, self.device, self.columns)
+
+        def here(share: float = 1.0) -> list[Fits]:
+            if share < 1.0:
+                torch.cuda.empty_cache()
+            return self._fit(problem, groups, max_iter, tol, share)
+
+        if self.device.type == "cpu":
+            return here()
+        return with_less_memory(
+            here,
+            lambda: TorchEngine().fit(problem, groups, max_iter=max_iter, tol=tol),
+            torch.OutOfMemoryError,
+            f"engine='{self.name}'",
+        )
+
+    def _fit(self, problem: Problem, groups: Sequence[Group], max_iter: int, tol: float, share: float) -> list[Fits]:
+        budget = self._budget(problem, share)
         ledgers = [Ledger(group, problem.table.n_rows) for group in groups]
-        with torch.inference_mode():
+        with torch.inference_mode(), _true_float32():
+            evaluate = _Columns(problem, self.device, budget)
             for together in _packs(ledgers, problem.table.n_rows, self.pack):
-                self._search(evaluate, together, max_iter, tol)
+                self._search(evaluate, together, max_iter, tol, budget.state)
         return [ledger.close() for ledger in ledgers]
 
-    def _search(self, evaluate: _Columns, ledgers: list[Ledger], max_iter: int, tol: float) -> None:
+    def _budget(self, problem: Problem, share: float) -> _Budget:
+        """Return what may be held at a time, with this share of the device's free memory."""
+        table = problem.table
+        if self.device.type == "cpu":
+            return _Budget(self.columns or 128, self.memory or 1 << 29, table.kept(np.float32))
+        free = _free_memory(self.device) * share
+        whole = 4 * table.n_rows * table.n_columns * (1 if table.observed_bits is None else 2)
+        resident = whole <= free / 2
+        left = free - whole if resident else free / 2
+        columns = int((self.columns or 16_384) * share)
+        return _Budget(
+            max(64, min(columns, int(left / 3 / (16 * max(table.n_columns, 1))))),
+            int(self.memory * share) if self.memory else int(left / 3),
+            resident,
+        )
+
+    def _search(self, evaluate: _Columns, ledgers: list[Ledger], max_iter: int, tol: float, state: int) -> None:
         width = max(ledger.group.n_components for ledger in ledgers)
         n = evaluate.n_rows
-        capacity = max(1, self.memory // (20 * width * n))
+        capacity = max(1, state // (20 * width * n))
         queue = _pieces(ledgers, capacity)
         batch = _Batch.empty(width, n, self.device)
         waiting = True
@@ -132,10 +167,18 @@ class TorchEngine:
         labels = joint.argmax(dim=1).cpu().numpy()
         values = objective.tolist()
         steps, converged = batch.iterations[ended].tolist(), still.cpu()[ended].tolist()
-        for i, place in enumerate(ended.tolist()):
-            ledger, restart = batch.owners[place]
-            if ledger.record(restart, values[i], steps[i], converged[i], labels[i]):
-                ledger.keep(restart, batch.q[place, : ledger.group.n_components].cpu().numpy().copy())
+        places = ended.tolist()
+        owners = [batch.owners[place] for place in places]
+        promising = [
+            i
+            for i, (ledger, restart) in enumerate(owners)
+            if ledger.record(restart, values[i], steps[i], converged[i], labels[i])
+        ]
+        # One transfer for all of them: on a device each costs as much as several products.
+        kept = batch.q[[places[i] for i in promising]].cpu().numpy()
+        for i, q in zip(promising, kept, strict=True):
+            ledger, restart = owners[i]
+            ledger.keep(restart, q[: ledger.group.n_components].copy())
 
 
 def _packs(ledgers: list[Ledger], n_rows: int, most: tuple[int, float]) -> Iterator[list[Ledger]]:
@@ -232,6 +275,14 @@ class _Batch:
 _STATE = ("q", "known", "density", "joint", "log_prior", "valid", "moved", "iterations")
 
 
+class _Budget(NamedTuple):
+    """What a search may hold at a time."""
+
+    columns: int  # in one matrix product
+    state: int  # bytes of restarts that run together
+    resident: bool  # whether the whole unpacked table stays on the device
+
+
 class _Operands(NamedTuple):
     """One block of the table on the device, and what the M-step needs to know about its columns."""
 
@@ -245,10 +296,10 @@ class _Operands(NamedTuple):
 class _Columns:
     """log p(x_i | k) of many communities at once: M-step and E-step of each, piece by piece."""
 
-    def __init__(self, problem: Problem, device: torch.device, width: int) -> None:
+    def __init__(self, problem: Problem, device: torch.device, budget: _Budget) -> None:
         table = problem.table
         self.n_rows = table.n_rows
-        self.table, self.device, self.width = table, device, width
+        self.table, self.device, self.width = table, device, budget.columns
         self.prior = problem.prior
         self.means = torch.from_numpy(prior_means(problem).astype(np.float32)).to(device)
         self.density = {"bernoulli": self._bernoulli, "multinomial": self._multinomial}[problem.likelihood]
@@ -257,9 +308,7 @@ class _Columns:
             self.degrees = torch.from_numpy(table.group_degrees().astype(np.float32)).to(device)
         self.product = _product(device)
         self.log_ = _log_ if device.type == "cpu" else torch.Tensor.log_
-        self.operands: list[_Operands] | None = None
-        if device.type != "cpu" or table.kept(np.float32):
-            self.operands = list(self._blocks())
+        self.operands = list(self._blocks()) if budget.resident else None
 
     def _blocks(self) -> Iterator[_Operands]:
         table = self.table
@@ -323,6 +372,22 @@ class _Columns:
         if self.prior:
             log_prior += self.prior * (hit @ block.means)
         total += self.product(hit, block.values)
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes a device has free."""
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+@contextmanager
+def _true_float32() -> Iterator[None]:
+    """Switch off the shortened products a user may have allowed: early iterations do not survive them."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _log_(values: Tensor) -> Tensor:

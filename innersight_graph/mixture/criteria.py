@@ -226,7 +226,7 @@ def clipped_means(ones: NDArray[Any], observed: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.clip(ones.sum(axis=0) / np.maximum(observed.sum(axis=0), 1.0), 1e-6, 1.0 - 1e-6))
 
 
-def multinomial_prior(problem: Problem, ones: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
+def multinomial_prior(problem: Problem, ones: NDArray[Any], strength: float) -> NDArray[np.float64]:
     """Return pseudo-links of each column, shape (n_columns,), in proportion to its links.
 
     The same strength means about as much as for the Bernoulli: at 32, one pseudo-link per column of a block on average.

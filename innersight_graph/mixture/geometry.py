@@ -33,8 +33,8 @@ class Geometry:
 
     Notes
     -----
-    Exact distances: n² M multiply-adds and 4 n² bytes. Sketched: (2 + 2 q) n M rank multiply-adds with q = 2 power iterations,
-    and n x rank floats (Halko, Martinsson and Tropp 2011, doi:10.1137/090771806).
+    Exact distances: n² M multiply-adds and 4 n² bytes. Sketched: (2 + 2 q) n M rank multiply-adds with q = 2 power
+    iterations, and n x rank floats (Halko, Martinsson and Tropp 2011, doi:10.1137/090771806).
     """
 
     table: BinaryTable
