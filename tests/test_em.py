@@ -123,6 +123,47 @@ def test_coarse_to_fine_finds_the_same_number():
     assert list(coarse) == list(full)
     assert 7 in coarse.stats["fc1"]["criterion"]
     assert len(coarse.stats["fc1"]["criterion"]) < 14
+    assert "null_rows" not in coarse.stats["fc1"]
+
+
+def test_the_gate_of_a_large_layer_asks_some_of_its_neurons(monkeypatch):
+    import innersight_graph.mixture.search as search
+
+    monkeypatch.setattr(search, "_COARSE_NULL_ROWS", 64)
+    G, truth = planted([80, 300, 20], 7, 5)
+    P = em_communities(G, range(1, 33), coarse=True, seed=0)
+    stats = P.stats["fc1"]
+    assert stats["null_rows"] == 64
+    assert stats["n_shuffles"] == 3
+    assert adjusted_rand(P.labels("fc1"), truth[1]) == 1.0
+    # The gain of 64 neurons' true communities beats their shuffles', and is less than that of all 300.
+    assert 2 * stats["null_gain"] < (stats["criterion"][7] - stats["criterion"][1]) * 64 / 300 * 1.5
+
+
+@pytest.mark.parametrize("kind", ["untrained", "unequal", "shuffled"])
+def test_a_coarse_search_says_one_where_there_is_nothing(kind, monkeypatch):
+    import innersight_graph.mixture.search as search
+
+    monkeypatch.setattr(search, "_COARSE_NULL_ROWS", 100)
+    rng = np.random.default_rng(3)
+    G, _ = planted([60, 300, 30], 6, 4)
+    weights = [np.array(G.matrix(a, b)) for a, b in (("input", "fc1"), ("fc1", "output"))]
+    if kind == "shuffled":
+        # Each neuron's own weights, among other partners.
+        weights = [rng.permuted(weights[0], axis=0), rng.permuted(weights[1], axis=1)]
+    else:
+        # Neurons of very unequal strength have unequal degrees, which ICL alone would call communities.
+        spread = 1.5 if kind == "unequal" else 0.0
+        weights = [rng.normal(size=w.shape) for w in weights]
+        weights[0] *= np.exp(spread * rng.normal(size=300))
+        weights[1] *= np.exp(spread * rng.normal(size=300))[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelectionWarning)
+        P = em_communities(layered([60, 300, 30], weights=weights), coarse=True, gauge="none", density=0.3, seed=0)
+    assert P.stats["fc1"]["n_communities"] == 1
+    if kind == "unequal":
+        assert max(P.stats["fc1"]["criterion"].values()) > P.stats["fc1"]["criterion"][1]
+        assert P.stats["fc1"]["null_rows"] == 100
 
 
 def test_silent_neurons_are_set_aside():
