@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from innersight_graph._terminal import (
     PARTITION_FORMAT,
@@ -31,8 +32,24 @@ if TYPE_CHECKING:
 
     from innersight_graph.data import ImageData
 
+INTERRUPTED = "innersight: interrupted; files that were complete before are unchanged."
+
+
+class _Commands(TyperGroup):
+    """The subcommands; what Ctrl-C means is told here, as Typer would end in silence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen one."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            tell(INTERRUPTED)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="innersight",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -62,7 +79,7 @@ def main() -> None:
         tell(f"innersight: {error}")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        tell("innersight: interrupted; files that were complete before are unchanged.")
+        tell(INTERRUPTED)
         raise SystemExit(130) from None
     except OSError as error:
         tell(

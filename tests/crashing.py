@@ -18,6 +18,9 @@ from typing import Any
 import networkx as nx
 
 import innersight_graph as isg
+from innersight_graph.figures import criterion_curves
+from innersight_graph.paper.record import Artefact, verdict
+from innersight_graph.paper.store import Store
 
 EVENTS = {"open", "os.rename", "os.remove"}
 SIZES = (0, 1, 100, 1_000, 5_000)
@@ -29,12 +32,15 @@ def versions(seed: int) -> dict[str, Callable[[Path], Any]]:
     G = isg.as_layered(K)
     P = isg.random_communities(G, 3 + seed, seed=seed)
     comparison = isg.compare(G, {"one": P, "two": [set(range(12)), set(range(12, 24))]}, seed=seed)
+    report = isg.evaluate(G, P, isg.Structure(G), nulls=3, seed=seed)
     return {
         "graph.npz": G.save,
         "graph.graphml": lambda path: isg.write_graph(G, path),
         "graph.json": lambda path: isg.write_graph(G, path),
         "graph.gexf": lambda path: isg.export_gexf(G, P, path),
+        "decorated.graphml": lambda path: isg.export_graphml(G, P, path),
         "partition.json": P.to_json,
+        "report.json": report.to_json,
         "comparison.csv": comparison.to_csv,
         "page.html": lambda path: isg.to_html(G, P, path),
     }
@@ -96,7 +102,41 @@ def check(name: str, old: Callable[[Path], Any], new: Callable[[Path], Any], fol
     return outcome
 
 
+def artefact(seed: int) -> Artefact:
+    """Return an artefact of the paper's kind: several files and the record that declares them finished."""
+    says = verdict("c", holds=True, fails=False, number=float(seed), unit="u", rule="r", says="s")
+    figures = {f"{n} of {seed}": criterion_curves({"fc": {1: 0.0, 2: float(seed)}}) for n in ("one", "two")}
+    return Artefact("fig1a", f"run {seed}", [{"seed": seed}], {}, [says], figures)
+
+
+def check_artefact(folder: Path) -> dict[str, Any]:
+    """Kill a run that replaces another run's artefact; count what either run would then take over."""
+    stores = [Store(folder, "old"), Store(folder, "new")]
+    made = [artefact(0), artefact(1)]
+    contents = []
+    for store, one in zip(stores, made, strict=True):
+        record = store.save(one, {})
+        contents.append({file: (folder / file).read_bytes() for file in record["files"]})
+    outcome: dict[str, Any] = {"killed": 0, "old": 0, "new": 0, "none": 0, "half": [], "strange": []}
+    for number in range(1, 80):
+        stores[0].save(made[0], {})
+        lived = trial(lambda n=number: die_at_event(n, str(folder)), lambda _: stores[1].save(made[1], {}), folder)
+        finished = [store.finished("fig1a") for store in stores]
+        outcome["killed"] += not lived
+        outcome["none"] += finished == [None, None]
+        for name, record, content in zip(("old", "new"), finished, contents, strict=True):
+            if record is not None:
+                outcome[name] += 1
+                if {file: (folder / file).read_bytes() for file in record["files"]} != content:
+                    outcome["half"].append(number)
+        if lived:
+            break
+    return outcome
+
+
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     first, second = versions(0), versions(1)
-    json.dump({name: check(name, first[name], second[name], place) for name in first}, sys.stdout)
+    outcomes = {name: check(name, first[name], second[name], place) for name in first}
+    (place / "paper").mkdir()
+    json.dump({"writers": outcomes, "artefact": check_artefact(place / "paper")}, sys.stdout)

@@ -49,15 +49,20 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> N
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    outcomes = json.loads(done.stdout)
-    assert len(outcomes) == 7
-    for name, outcome in outcomes.items():
+    found = json.loads(done.stdout)
+    assert len(found["writers"]) == 9
+    for name, outcome in found["writers"].items():
         assert outcome["distinct"], name
         assert outcome["half"] == outcome["strange"] == [], name
         # Each was killed both before and after the new file took its name.
         assert outcome["killed"] >= 5, name
         assert outcome["old"] >= 4, name
         assert outcome["new"] >= 2, name
+    # An artefact of the paper is several files: a killed run never leaves a mixture that another run takes over.
+    artefact = found["artefact"]
+    assert artefact["half"] == []
+    assert min(artefact["old"], artefact["new"], artefact["none"]) >= 1
+    assert artefact["killed"] >= 12
 
 
 def test_a_killed_search_leaves_checkpoints_that_are_whole(tmp_path: Path) -> None:
@@ -87,6 +92,82 @@ def test_a_killed_search_leaves_checkpoints_that_are_whole(tmp_path: Path) -> No
     options: dict[str, Any] = {"n_init": 20, "init": "random", "seed": 3, "engine": "numpy"}
     resumed = isg.em_communities(G, range(1, 9), checkpoint=folder, **options)
     assert resumed.to_json() == isg.em_communities(G, range(1, 9), **options).to_json()
+
+
+def test_half_a_line_of_a_killed_benchmark_is_made_again(tmp_path: Path) -> None:
+    from innersight_graph.comparison import benchmark
+    from innersight_graph.comparison.runs import read_results
+
+    path = tmp_path / "results.csv"
+    options: dict[str, Any] = {"tasks": ["layers/4"], "contenders": ["random", "by degree"], "seeds": 2}
+    rows = benchmark(path, **options)
+    content = path.read_bytes()
+    assert len(rows) >= 4
+    for cut in range(len(content)):
+        path.write_bytes(content[:cut])
+        whole = max(0, content[:cut].count(b"\n") - 1)
+        assert read_results(path) == rows[:whole], cut
+    for cut in (3, len(content) - 5):
+        path.write_bytes(content[:cut])
+        again = benchmark(path, **options)
+        timings = ("seconds", "megabytes")
+        assert [{k: v for k, v in row.items() if k not in timings} for row in again] == [
+            {k: v for k, v in row.items() if k not in timings} for row in rows
+        ]
+    path.write_text("my notes")
+    with pytest.raises(InputError, match="no file of benchmark results"):
+        benchmark(path, **options)
+    assert path.read_text() == "my notes"
+
+
+INTERRUPT = """
+import os, signal, sys
+from innersight_graph import cli
+from innersight_graph.errors import WriteError
+disk = OSError(28, "No space left on device", "x")
+error = {"ctrl-c": KeyboardInterrupt(), "disk": disk, "ours": WriteError("Told.")}[sys.argv[1]]
+import innersight_graph.graph.interchange as interchange
+def fail(*_):
+    raise error
+interchange.read_graph = fail
+sys.argv = ["innersight", "info", "g.npz"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "words"),
+    [("ctrl-c", 130, "interrupted"), ("disk", 1, "No space left on device: x"), ("ours", 1, "innersight: Told.")],
+)
+def test_the_command_ends_with_the_promised_code_and_one_paragraph(what: str, code: int, words: str) -> None:
+    done = run(INTERRUPT, what)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@POSIX
+def test_ctrl_c_on_a_real_command_leaves_what_was_there(tmp_path: Path) -> None:
+    import signal
+
+    target, ready = tmp_path / "graph.npz", tmp_path / "ready"
+    target.write_bytes(b"old")
+    (tmp_path / "net.py").write_text(
+        f"import time, pathlib\ndef make():\n    pathlib.Path({str(ready)!r}).touch()\n    time.sleep(60)\n"
+    )
+    command = ["graph", f"{tmp_path / 'net.py'}:make", "--input", "4", "--out", str(target)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "innersight_graph", *command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    while not ready.exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; files that were complete before are unchanged" in said.replace("\n", " ")
+    assert "Traceback" not in said
+    assert target.read_bytes() == b"old"
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["graph.npz", "net.py", "ready"]
 
 
 # ---------------------------------------------------------------------- places that cannot be written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import io
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from innersight_graph.comparison.plain_em import plain_em
 from innersight_graph.comparison.tasks import TASKS, Task, measurements
 from innersight_graph.detection import detect
 from innersight_graph.errors import InputError, MissingExtraError
+from innersight_graph.files import MALFORMED, read_text
 from innersight_graph.partition import Partition, agreement
 
 __all__ = ["CONTENDERS", "Contender", "benchmark", "read_results"]
@@ -159,16 +161,21 @@ def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     source = Path(path)
     if not source.exists():
         return []
-    with source.open(encoding="utf-8", newline="") as file:
-        rows = [dict(row) for row in csv.DictReader(file)]
+    text = read_text(source, "table of results")
+    # A killed run may have left half a line at the end, or half of the first one.
+    whole = text[: text.rfind("\n") + 1]
+    rows = [dict(row) for row in csv.DictReader(io.StringIO(whole))]
     numeric = ("ari", "ami", "stability", "seconds", "megabytes")
-    for row in rows:
-        if row.keys() != set(FIELDS):
-            raise InputError(
-                f"{str(path)!r} is no file of benchmark results: its columns are {', '.join(map(str, row))}."
-            )
-        row |= {key: float(row[key]) if row[key] else None for key in numeric}
-        row |= {"seed": int(row["seed"]), "found": int(row["found"]) if row["found"] else None}
+    try:
+        if not (whole or ",".join(FIELDS)).startswith((",".join(FIELDS) + "\n") if whole else text):
+            raise ValueError(f"it begins with {text[:40]!r}")
+        for row in rows:
+            row |= {key: float(row[key]) if row[key] else None for key in numeric}
+            row |= {"seed": int(row["seed"]), "found": int(row["found"]) if row["found"] else None}
+    except MALFORMED as error:
+        raise InputError(
+            f"{str(path)!r} is no file of benchmark results ({error}). Name another file, or remove this one."
+        ) from error
     return rows
 
 
@@ -178,8 +185,11 @@ class _Writer:
     def __init__(self, path: Path) -> None:
         if not path.absolute().parent.is_dir():
             raise InputError(f"{str(path)!r} cannot be written: its folder does not exist. Make it first.")
-        new = not path.exists() or path.stat().st_size == 0
+        whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
+        new = whole == 0
         self.file = path.open("a", encoding="utf-8", newline="")
+        # Half a line that a killed run left is made again.
+        self.file.truncate(whole)
         self.writer = csv.DictWriter(self.file, FIELDS, lineterminator="\n")
         if new:
             self.writer.writeheader()

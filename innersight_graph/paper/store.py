@@ -58,7 +58,11 @@ class Store:
         return record if complete and record.get("fingerprint") == self.fingerprint else None
 
     def save(self, artefact: Artefact, seconds: Mapping[str, float]) -> dict[str, Any]:
-        """Write figures and CSV, then the JSON that declares the artefact finished; return its record."""
+        """Write figures and CSV, then the JSON that declares the artefact finished; return its record.
+
+        An older JSON goes first: killed in between, it would declare files finished that are partly another run's.
+        """
+        (self.folder / f"{artefact.name}.json").unlink(missing_ok=True)
         files = {f"{artefact.name}.csv": _csv(artefact).encode("utf-8")}
         figures = []
         for number, (caption, figure) in enumerate(artefact.figures.items()):
