@@ -19,6 +19,7 @@ from innersight_graph.detection.em import PartialResultWarning, SelectionWarning
 from innersight_graph.engines.torch import TorchEngine
 from innersight_graph.errors import InputError
 from innersight_graph.mixture.criteria import adjusted_rand
+from innersight_graph.mixture.starts import INITS
 
 
 def layered(widths, seed=0, weights=None, attributes=None):
@@ -166,6 +167,36 @@ def test_a_coarse_search_says_one_where_there_is_nothing(kind, monkeypatch):
         assert P.stats["fc1"]["null_rows"] == 100
 
 
+def test_a_choice_that_held_out_neurons_contradict_is_a_warning(monkeypatch):
+    import innersight_graph.mixture.search as search
+
+    G, _ = planted([60, 64, 24], 4, 2)
+    for against, said in ((2.0, "Take them as weak evidence"), (-2.0, "likelihood='multinomial' discounts degree")):
+
+        def check(starter, numbers, engine, against=against, **options):
+            return {r: against * (r == 1) for r in numbers}
+
+        monkeypatch.setattr(search, "held_out", check)
+        if against < 0:
+            monkeypatch.setattr(search.Search, "_verdict", lambda self, best, engine: search.Verdict(False, 1e9, 3))
+        with pytest.warns(SelectionWarning, match=said) as caught:
+            P = em_communities(G, seed=0)
+        assert len(caught) == 1
+        assert P.stats["fc1"]["held_out"][1] == against
+    # Real held-out neurons of real communities agree with ICL: no warning (warnings are errors here).
+    monkeypatch.undo()
+    stats = em_communities(G, seed=0).stats["fc1"]
+    assert stats["held_out"][4] > stats["held_out"][1]
+
+
+def test_stability_tells_clear_communities_from_none():
+    clear = em_communities(planted([60, 64, 24], 4, 2, noise=0.2)[0], 4, init="near-uniform", n_init=20, seed=0)
+    none = em_communities(layered([60, 64, 24], 3), 4, init="near-uniform", n_init=20, seed=0)
+    assert clear.stats["fc1"]["stability"] > 0.9
+    assert none.stats["fc1"]["stability"] < 0.5
+    assert em_communities(layered([60, 64, 24], 3), 4, init="ward", seed=0).stats["fc1"]["stability"] is None
+
+
 def test_silent_neurons_are_set_aside():
     silent = np.zeros(36, bool)
     silent[[3, 7, 20]] = True
@@ -239,16 +270,26 @@ def test_hash_seeds_do_not_matter():
         "import networkx as nx, innersight_graph as isg;"
         "print(isg.em_communities(nx.karate_club_graph(), 2, density=1.0, seed=0).to_json())"
     )
-    outputs = {
-        subprocess.run(
+    processes = [
+        subprocess.Popen(
             [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in (0, 1)
-    }
+            env={**os.environ, "PYTHONHASHSEED": str(seed), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+        )
+        for seed in range(5)
+    ]
+    outputs = {process.communicate()[0] for process in processes}
+    assert all(process.returncode == 0 for process in processes)
     assert len(outputs) == 1
+
+
+def test_the_engine_used_is_recorded(graph):
+    import torch
+
+    assert em_communities(graph, 2, seed=0, engine="numpy").params["engine"] == "numpy"
+    expected = "torch:cuda" if torch.cuda.is_available() else "torch"
+    assert em_communities(graph, 2, seed=0).params["engine"] == expected
+    assert em_communities(graph, 2, seed=0, engine=TorchEngine()).params["engine"] == "torch"
 
 
 # ------------------------------------------------------------------ interruption
@@ -364,23 +405,37 @@ def test_a_dask_worker_may_die(tmp_path):
 
     G, _ = planted([200, 96, 40], 4, 9)
     options = {"n_communities": range(2, 10), "init": "dirichlet", "n_init": 100, "seed": 0, "engine": "numpy"}
+    n_units = 8 * 4
     expected = em_communities(G, **options)
+    finished_at_death = []
+
+    def kill(workers):
+        while not units_in(tmp_path / "units"):
+            time.sleep(0.002)
+        os.kill(workers[0], signal.SIGKILL)
+        finished_at_death.append(len(units_in(tmp_path / "units")))
+
     with warnings.catch_warnings():
         # Dask says itself what it does when a worker is lost, and its event loop leaves sockets to the collector.
         warnings.simplefilter("ignore")
         with (
             distributed.LocalCluster(
                 n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50,
-                local_directory=str(tmp_path),
+                local_directory=str(tmp_path / "dask"),
             ) as cluster,
             distributed.Client(cluster),
             joblib.parallel_config("dask", n_jobs=2),
         ):  # fmt: skip
             import threading
 
-            victim = next(iter(cluster.workers.values()))
-            threading.Timer(0.4, lambda: os.kill(victim.pid, signal.SIGTERM)).start()
-            P = em_communities(G, **options)
+            workers = [worker.pid for worker in cluster.workers.values()]
+            assert len(workers) == 2
+            killer = threading.Thread(target=kill, args=(workers,))
+            killer.start()
+            P = em_communities(G, checkpoint=tmp_path / "units", **options)
+            killer.join()
+    assert 1 <= finished_at_death[0] < n_units
+    assert len(units_in(tmp_path / "units")) == n_units
     assert P.to_json() == expected.to_json()
 
 
@@ -449,6 +504,41 @@ def test_degenerate_graphs_have_defined_results(seed):
         P = em_communities(sparse, count, seed=0)
         assert np.isfinite(P.stats["fc1"]["log_likelihood"])
         assert np.isfinite(P.responsibilities["fc1"]).all()
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "multinomial"])
+@pytest.mark.parametrize("init", list(INITS))
+def test_every_start_survives_degenerate_layers(init, likelihood):
+    rng = np.random.default_rng(0)
+    options = {"init": init, "n_init": 3, "likelihood": likelihood, "seed": 0, "engine": "numpy"}
+    one, equal, empty_side = (
+        layered([4, 1, 3], 0),
+        layered([6, 5, 4], weights=[np.ones((6, 5)), -np.ones((5, 4))]),
+        layered([6, 5, 4], weights=[np.zeros((6, 5)), rng.normal(size=(5, 4))]),
+    )
+    silent = layered([6, 5, 4], weights=[np.zeros((6, 5)), np.zeros((5, 4))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelectionWarning)
+        for G in (one, equal, empty_side, silent):
+            for layer, criterion in (("fc1", "icl"), ("fc1", "held-out"), ("output", "icl")):
+                P = em_communities(G, [1, 2, 3], criterion=criterion, layers=layer, **options)
+                assert P.labels(layer).min() == 0
+                assert np.isfinite(P.responsibilities[layer]).all()
+                assert np.isfinite(P.stats[layer]["log_likelihood"])
+                assert all(np.isfinite(value) for value in P.stats[layer]["criterion"].values())
+        with pytest.raises(InputError, match="which has 1 neuron"):
+            em_communities(one, 5, **options)
+    assert em_communities(equal, [1, 2, 3], **options).stats["fc1"]["n_communities"] == 1
+
+
+def test_weights_that_are_not_numbers_are_refused():
+    weights = [np.ones((6, 5)), np.ones((5, 4))]
+    weights[1][2, 3] = np.nan
+    with pytest.raises(isg.GraphSchemaError, match=r"nan|NaN|finite"):
+        layered([6, 5, 4], weights=weights)
+    D = nx.DiGraph([(0, 1, {"weight": float("nan")}), (1, 2, {"weight": 1.0})])
+    with pytest.raises(isg.InnerSightError, match=r"nan|NaN|finite"):
+        em_communities(D, 2, seed=0)
 
 
 def test_any_networkx_graph_is_one_layer():

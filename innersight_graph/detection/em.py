@@ -149,8 +149,10 @@ def em_communities(
     _check_options(likelihood, criterion, init, n_init, max_iter, tol, prior)
     used_seed = resolve_seed(seed)
     profile_options: dict[str, Any] = {"density": density, "gauge": gauge, "thresholds": thresholds}
-    settings = Settings(likelihood, init, n_init, max_iter, tol, prior, used_seed, engine)
     chosen_engine = resolve_engine(engine)
+    # "auto" is decided here, once: workers, which may have other packages loaded, get the name it came to.
+    used_engine = chosen_engine.name if isinstance(engine, str) else engine
+    settings = Settings(likelihood, init, n_init, max_iter, tol, prior, used_seed, used_engine)
     if not isinstance(n_communities, int | np.integer | float | str) and isinstance(n_communities, Iterable):
         n_communities = tuple(n_communities)
     choosing = isinstance(n_communities, tuple)
@@ -186,6 +188,7 @@ def em_communities(
         "n_communities": list(n_communities) if isinstance(n_communities, tuple) else n_communities,
         "likelihood": likelihood, **profile_options, "criterion": _name(criterion), "init": _name(init),
         "n_init": n_init, "max_iter": max_iter, "tol": tol, "prior": prior, "coarse": coarse,
+        "engine": chosen_engine.name,
     }  # fmt: skip
     chosen_on = getattr(criterion, "data", None)
     seen = {} if chosen_on is None else {"criterion": chosen_on}

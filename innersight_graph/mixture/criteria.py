@@ -183,6 +183,9 @@ def _multinomial_evidence(
     total = 0.0
     for group in np.unique(table.groups):
         members = (table.groups == group) & (prior > 0)
+        if not members.any():
+            # No links at all on this side, in any community.
+            continue
         weight = table.multiplicity[members]
         inside, pseudo = ones[:, members], prior[members]
         if everywhere:

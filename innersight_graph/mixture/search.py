@@ -248,7 +248,8 @@ class Search:
         if callable(self.criterion):
             values = {r: float(self.criterion(self.solutions[r])) for r in fresh}
         elif self.criterion == "held-out":
-            values = self._held_out(fresh, engine)
+            # With too few rows to leave any out nothing speaks against the smallest number.
+            values = self._held_out(fresh, engine) or ({} if self.curve else dict.fromkeys(fresh, 0.0))
         self.curve.update(values)
 
     def _held_out(self, numbers: Sequence[int], engine: Engine) -> dict[int, float]:
