@@ -285,9 +285,8 @@ def large() -> None:
     """n = 14,336, M = 37,000, 50 planted communities: one structured fit."""
     c = 50
     X, truth = large_table(c)
-    n, M = X.shape
     wall, start = time.perf_counter(), time.process_time()
-    search = Search(Material(X, None, sides(M), "layer"), Settings(), [c], choosing=False)
+    search = Search(Material(X, None, sides(X.shape[1]), "layer"), Settings(), [c], choosing=False)
     for unit in search.pending():
         search.add(unit.run())
     search.evaluate(TorchEngine())
