@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from innersight_graph.probe.sites import (
     find_sites,
     first_tensor,
     named_modules,
+    neuron_axis,
     neuron_shape,
     on_axis,
     put_back,
@@ -117,15 +118,19 @@ def ablate(
 
 @contextmanager
 def closing(
-    model: nn.Module, closed: Iterable[Closed], *, by_weights: Iterable[str] = (), located: bool = False
+    model: nn.Module,
+    closed: Iterable[Closed],
+    *,
+    by_weights: Iterable[str] = (),
+    located: bool = False,
+    told: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None] | None = None,
 ) -> Iterator[Pass]:
     """Close neurons of a bare model, at module outputs, at results of functions, or by weights.
 
     Without ``located`` the first call of the model settles where: sites are located if zeroing the module's output
-    would not be
-    enough, and a layer none of whose points is passed is closed by its weights, the pass being repeated. With
-    ``located`` the sites are
-    taken as they are and the layers named in ``by_weights`` are closed by weights.
+    would not be enough, and a layer none of whose points is passed is closed by its weights, the pass being repeated.
+    With ``located`` the sites are taken as they are and the layers named in ``by_weights`` are closed by weights.
+    ``told`` hears of every tensor whose axis 1 holds the neurons: closed, as it was, and which are closed.
     """
     plans = {plan.site.layer: plan for plan in closed}
     modules = named_modules(model)
@@ -139,10 +144,12 @@ def closing(
     def replacing(name: str) -> Any:
         def change(tensor: torch.Tensor) -> torch.Tensor:
             reached.add(name)
-            plan = plans[name]
-            return replace_neurons(
-                tensor, state.sites[name], plan.neurons.to(tensor.device), _fill(tensor, plan, state.samples)
-            )
+            plan, site = plans[name], state.sites[name]
+            neurons = plan.neurons.to(tensor.device)
+            new = replace_neurons(tensor, site, neurons, _fill(tensor, plan, state.samples))
+            if told is not None and site.rows is None and neuron_axis(tensor.shape, site) == 1:
+                told(new, tensor, neurons)
+            return new
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             if not state.is_due(name):

@@ -68,7 +68,7 @@ def locate_points(model: nn.Module, batch: Batch, sites: Mapping[str, Site]) -> 
     within ``F.multi_head_attention_forward``) keeps its module too, or has none: such a layer can be closed by
     weights only.
     """
-    sought = {name: site for name, site in sites.items() if site.point is not None}
+    sought = {name: site for name, site in sites.items() if site.point is not None and site.point.call >= 0}
     if not sought:
         return dict(sites)
     # The trace ran one sample, and which operators a function is made of can depend on the number of samples.

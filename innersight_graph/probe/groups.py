@@ -11,13 +11,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from innersight_graph.errors import InputError
+from innersight_graph.errors import InputError, UnsupportedLayerError
 from innersight_graph.probe.batches import Batch, Output, select_output
 from innersight_graph.probe.capturing import forward, recorded
 from innersight_graph.probe.closing import Closed, closed_parameters, closing
 from innersight_graph.probe.functions import locate_points
 from innersight_graph.probe.session import hooked, math_attention
 from innersight_graph.probe.sites import Site
+from innersight_graph.probe.suffix import Suffix
 
 __all__ = ["GroupCloser"]
 
@@ -25,7 +26,7 @@ __all__ = ["GroupCloser"]
 # workspace, mask).
 _LIVE_BUFFERS = 4
 # On a CPU, chunks beyond the cache cost more than they save.
-_CPU_CHUNK_BYTES = 2**23
+_CPU_CHUNK_BYTES = 2**24
 # Fewer samples than this at a time and the layers before the closed one run too often.
 _FEWEST_SAMPLES = 2
 
@@ -58,6 +59,7 @@ class GroupCloser:
     methods: dict[str, str] = field(default_factory=dict)
     by_weights: set[str] = field(default_factory=set)
     _bytes_behind: dict[str, int] = field(default_factory=dict)
+    _weights: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     def clean(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Run once unclosed: the output and, per layer, each neuron's sum over samples of its mean over positions.
@@ -125,6 +127,8 @@ class GroupCloser:
         for attempt in order:
             try:
                 result = attempts[attempt]()
+                if known is None and not (self._confirmed(batch, groups, value, result) or attempt == order[-1]):
+                    raise RuntimeError("a single closing gives other outputs")
             except (RuntimeError, NotImplementedError, ValueError) as error:
                 if attempt == order[-1]:
                     raise
@@ -144,7 +148,8 @@ class GroupCloser:
             changed = {
                 key: tensor for plan in by_weights for key, tensor in closed_parameters(self.model, plan).items()
             }
-            with closing(self.model, hooks, located=True):
+            suffix = Suffix(self._weights, self.max_memory // 4)
+            with suffix, closing(self.model, hooks, located=True, told=suffix.closed):
                 result = torch.func.functional_call(self.model, changed, batch.args, batch.kwargs)
             return select_output(result, self.output)
 
@@ -156,16 +161,34 @@ class GroupCloser:
         return result
 
     def _out_of_place(self, batch: Batch, groups: Mapping[str, torch.Tensor], value: Any) -> torch.Tensor:
+        # Rebinding `x += y` to a new tensor is only right if nobody else holds x; `_confirmed` finds out.
         with _OutOfPlace():
-            result = self._batched(batch, groups, value)
-        if "+".join(groups) in self.methods:
-            return result
-        # Rebinding `x += y` to a new tensor is only right if nobody else holds x: compare one group with a plain run.
-        last = {name: table[-1:] for name, table in groups.items()}
-        plain = self._one_by_one(batch, last, value)[0]
-        if not torch.allclose(result[-1], plain, rtol=1e-3, atol=1e-5 * max(1.0, float(plain.abs().max()))):
-            raise RuntimeError("this model's in-place additions cannot be batched")
-        return result
+            return self._batched(batch, groups, value)
+
+    def _confirmed(self, batch: Batch, groups: Mapping[str, torch.Tensor], value: Any, result: torch.Tensor) -> bool:
+        """Close one group on a few samples in the plain way: whether it took, and gives what the batch gave."""
+        few = batch if value == "resample" else batch.rows(slice(0, min(batch.size, _FEWEST_SAMPLES)))
+        row = int(sum(table.long().sum(1) for table in groups.values()).gt(0).long().argmax())  # type: ignore[union-attr]
+        plans = [Closed(self.sites[n], t[row], self._value_for(value, n)) for n, t in groups.items()]
+        read = {n: self.sites[n] for n in groups if n not in self.by_weights}
+        with (
+            torch.no_grad(),
+            closing(self.model, plans, by_weights=self.by_weights, located=True),
+            recorded(self.model, read, detach=True, located=True) as store,
+        ):
+            plain = forward(self.model, few, self.output)
+        for plan in plans:
+            name, constant = plan.site.layer, plan.value
+            if name in read and isinstance(constant, float | int):
+                closed = store[name][:, plan.neurons.to(plain.device)]
+                if not bool((closed == torch.as_tensor(constant, dtype=closed.dtype)).all()):
+                    raise UnsupportedLayerError(
+                        f"Layer {name!r} was closed at {constant}, but what its module hands on is not {constant}: "
+                        f"something between puts other values there (a hook, or a module that ignores hooks). "
+                        "Remove it, or leave this layer out."
+                    )
+        found = result[row, : few.size]
+        return torch.allclose(found, plain, rtol=1e-3, atol=1e-5 * max(1.0, float(plain.abs().max())))
 
     def _one_by_one(self, batch: Batch, groups: Mapping[str, torch.Tensor], value: Any) -> torch.Tensor:
         results = []

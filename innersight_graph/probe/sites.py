@@ -25,6 +25,7 @@ __all__ = [
     "first_tensor",
     "module_sites",
     "named_modules",
+    "neuron_axis",
     "neuron_shape",
     "on_axis",
     "put_back",
@@ -245,9 +246,8 @@ def _site_of(layer: Layer, modules: Mapping[str, nn.Module], at: str) -> Site:
         point = Closing.parse(layer.closing)
         if point.module:
             _require(plain_name(point.module), modules, layer.name)
-        return Site(
-            layer.name, plain_name(point.module), layer.width, point.axis, point.call, point.path, point.rows, point
-        )  # fmt: skip
+        call = None if point.call < 0 else point.call  # below 0: the unit is called several times, closed in all
+        return Site(layer.name, plain_name(point.module), layer.width, point.axis, call, point.path, point.rows, point)
     module = _require(plain_name(layer.name), modules)
     return Site(layer.name, plain_name(layer.name), layer.width, 1 if _own_axis(module) == 1 else axis)
 

@@ -103,6 +103,7 @@ def closing_row(
         closer = opened()
 
         def ours() -> None:
+            closer.methods.clear()  # every run confirms its first closing, as a first run does
             results = list(closer.run(batch, layer, groups))
             whole = torch.empty(k, len(x), *results[0][2].shape[2:])
             for where, rows, out in results:
