@@ -511,41 +511,6 @@ def test_occlusion_stride_fill_mask_and_channels() -> None:
     assert np.array_equal(focus(np.zeros((2, 3, 3))), [0.0, 0.0])
 
 
-class Downsampling(nn.Module):
-    """Strided, padded, pooled and normalised maps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.bn = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
-        self.b, self.c = nn.Conv2d(4, 5, 3, stride=2, padding=1), nn.Conv2d(5, 6, 3, padding=1)
-        self.pool, self.fc = nn.MaxPool2d(2), nn.Linear(6 * 81, 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = torch.relu(self.bn(self.a(x)))
-        h = self.pool(torch.nn.functional.gelu(self.b(h)))
-        return self.fc(torch.sigmoid(self.c(h)).flatten(1))
-
-
-def test_occlusion_on_crops_equals_whole_images_at_every_position() -> None:
-    torch.manual_seed(0)
-    model, x = Downsampling().eval(), torch.rand(2, 2, 36, 36)
-    G = isg.neuron_graph(model, example=x[:1])
-    P = Partition.from_labels(G, {"a": [0, 0, 1, 1], "b": [0, 0, 1, 1, 1], "c": [0, 0, 0, 1, 1, 1]}, method="by hand")
-    e = isg.Occlusion(model, x, window=3).evaluate(G, P)
-    assert e.details["method"] == {"a": "crops", "b": "crops", "c": "batched windows"}
-    with torch.no_grad():
-        maps = {"a": lambda z: torch.relu(model.bn(model.a(z)))}
-        maps["b"] = lambda z: torch.nn.functional.gelu(model.b(maps["a"](z)))
-        for y, column in itertools.product((0, 1, 2, 7, 17, 18, 34, 35), repeat=2):
-            covered = x.clone()
-            covered[:, :, max(0, y - 1) : y + 2, max(0, column - 1) : column + 2] = 0
-            for layer, outputs in maps.items():
-                change = ((outputs(covered) - outputs(x)) ** 2).mean((0, 2, 3))
-                for i in (i for i in range(len(P)) if P.layer_of(i) == layer):
-                    expected = float(change[members(P, i)].mean().sqrt())
-                    assert e.maps["heat"][i, y, column] == pytest.approx(expected, abs=1e-5)
-
-
 def test_progress_shows_a_bar_only_where_it_takes_long(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from innersight_graph.errors import InputError
 
-__all__ = ["Batch", "Batches", "held", "in_order", "same_data", "select_output"]
+__all__ = ["Batch", "Batches", "Held", "held", "in_order", "same_data", "select_output"]
 
 Output = Callable[[Any], torch.Tensor] | str | int | None
 
@@ -56,6 +56,7 @@ class Batches:
 
     def __init__(self, data: Any, model: nn.Module, *, need_targets: bool = False, batch_size: int = 512) -> None:
         self._source = _as_iterable(data, batch_size)
+        self.in_memory = isinstance(self._source, list)
         self._need_targets = need_targets
         parameter = next(iter([*model.parameters(), *model.buffers()]), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
@@ -135,6 +136,61 @@ class Batches:
                 f"{tuple(tensor.shape)}); every score "
                 "would be NaN. Clean or drop these samples first."
             )
+
+
+class Held:
+    """Batches that are read several times: kept in memory up to a budget, read from their source again beyond it.
+
+    Parameters
+    ----------
+    batches : Batches
+    budget : int
+        Bytes to keep. Tensors and lists, which are in memory anyway, are views and cost nothing.
+    """
+
+    def __init__(self, batches: Batches, budget: int) -> None:
+        self._batches = batches
+        self._budget = budget
+        self._kept: list[Batch] | None = None
+        self._marks: list[tuple[int, float]] | None = None
+        self._first: Batch | None = None
+
+    def first(self) -> Batch:
+        """Return the first batch."""
+        if self._first is None:
+            self._first = self._batches.first()
+        return self._first
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[Batch] | None = []
+        marks: list[tuple[int, float]] = []
+        held = 0
+        for batch in self._batches:
+            marks.append((batch.size, _mark(batch)))
+            if self._marks is not None and self._marks[: len(marks)] != marks:
+                raise InputError(
+                    f"The data come in another order at every reading, and they do not fit into the "
+                    f"{self._budget / 2**20:.0f} MiB that may be kept of them. Pass a loader with shuffle=False, or a "
+                    "larger max_memory."
+                )
+            if kept is not None:
+                held += 0 if self._batches.in_memory else _bytes(batch)
+                kept = [*kept, batch] if held <= self._budget else None
+            yield batch
+        self._kept, self._marks = kept, marks
+
+
+def _mark(batch: Batch) -> float:
+    first = next(leaf for leaf in pytree.tree_leaves((batch.args, batch.kwargs)) if isinstance(leaf, torch.Tensor))
+    return float(first.detach().double().sum())
+
+
+def _bytes(batch: Batch) -> int:
+    leaves = [leaf for leaf in pytree.tree_leaves(tuple(batch[:3])) if isinstance(leaf, torch.Tensor)]
+    return sum(leaf.numel() * leaf.element_size() for leaf in leaves)
 
 
 def held(data: Any) -> Any:

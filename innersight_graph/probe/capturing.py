@@ -17,7 +17,7 @@ from innersight_graph.probe.functions import AtFunctions, locate_points
 from innersight_graph.probe.session import hooked, undisturbed, unwrap
 from innersight_graph.probe.sites import Site, first_tensor, module_sites, named_modules, neuron_shape
 
-__all__ = ["Capture", "Pass", "capture", "eager", "forward", "forward_until", "recorded"]
+__all__ = ["Capture", "Pass", "Reached", "capture", "eager", "forward", "forward_until", "recorded", "watched"]
 
 
 class Capture(Mapping[str, torch.Tensor]):
@@ -118,24 +118,35 @@ def recorded(
     """Record the sites of a bare model; with ``detach=False`` gradients flow back through what was recorded.
 
     ``located`` says that `locate_points` has settled the sites; otherwise the first call of the model does. With
-    ``enough`` (calls
-    per layer) the forward pass ends as soon as all of them were recorded; run the model with `forward_until` then.
-    ``raw`` is shown
-    each tensor in the shape the model gave it.
+    ``enough`` (calls per layer) the forward pass ends as soon as all of them were recorded; run the model with
+    `forward_until` then. ``raw`` is shown each tensor in the shape the model gave it.
     """
-    modules = named_modules(model)
     store = Capture(sites)
+
+    def keep(name: str, tensor: torch.Tensor, state: Pass) -> None:
+        copy = tensor.detach().clone() if detach else tensor.clone()
+        if raw is not None:
+            raw(copy)
+        store.calls[name].append(neuron_shape(copy, state.sites[name], state.samples))
+        if enough is not None and all(len(store.calls[layer]) >= count for layer, count in enough.items()):
+            raise Reached
+
+    with watched(model, sites, keep, located=located):
+        yield store
+
+
+@contextmanager
+def watched(
+    model: nn.Module, sites: Mapping[str, Site], see: Callable[[str, torch.Tensor, Pass], None], *, located: bool
+) -> Iterator[None]:
+    """Show every tensor of the sites, itself and not a copy, to ``see(layer, tensor, pass)`` while this lasts."""
+    modules = named_modules(model)
     points = AtFunctions()
     state = Pass(model, points, dict(sites), settled=located)
 
-    def keep(name: str) -> Any:
+    def reader(name: str) -> Any:
         def put(tensor: torch.Tensor) -> None:
-            copy = tensor.detach().clone() if detach else tensor.clone()
-            if raw is not None:
-                raw(copy)
-            store.calls[name].append(neuron_shape(copy, state.sites[name], state.samples))
-            if enough is not None and all(len(store.calls[layer]) >= count for layer, count in enough.items()):
-                raise Reached
+            see(name, tensor, state)
 
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if state.is_due(name):
@@ -144,11 +155,11 @@ def recorded(
         state.at_functions[name] = put
         return hook
 
-    readers = {name: keep(name) for name in sites}
+    readers = {name: reader(name) for name in sites}
     hooks = [(modules[site.module], readers[name]) for name, site in sites.items() if site.module]
     state.list_functions()
     with points, hooked([(model, state.begin)], pre=True), hooked(hooks):
-        yield store
+        yield
 
 
 class Reached(BaseException):

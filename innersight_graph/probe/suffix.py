@@ -17,21 +17,13 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 
+from innersight_graph.probe.locality import CONVOLUTIONS, POINTWISE, POOLS, SUMS, is_batched
+
 __all__ = ["Suffix"]
 
 _T = torch.Tensor
 _EXACT = (torch.float32, torch.float64)
-# Functions of one tensor that treat every channel (axis 1 of four) by itself.
-_PER_CHANNEL = frozenset((
-    F.relu, torch.relu, torch.relu_, _T.relu, _T.relu_, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.gelu, F.silu,
-    F.mish, F.hardswish, F.hardsigmoid, F.softplus, torch.sigmoid, _T.sigmoid, F.sigmoid, torch.tanh, _T.tanh, F.tanh,
-    F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_max_pool2d,
-    torch.clone, _T.clone, _T.contiguous,
-))  # fmt: skip
-_SUMS = frozenset((
-    torch.add, _T.add, _T.add_, _T.__add__, _T.__radd__, _T.__iadd__, torch.sub, _T.sub, _T.__sub__, torch.mul, _T.mul,
-    _T.__mul__, _T.__rmul__,
-))  # fmt: skip
+_PER_CHANNEL = POINTWISE | POOLS | {F.adaptive_max_pool2d}
 
 
 class _Local(NamedTuple):
@@ -61,24 +53,27 @@ class Suffix(TorchFunctionMode):
 
     def closed(self, tensor: torch.Tensor, clean: torch.Tensor, channels: torch.Tensor) -> None:
         """Take note that ``tensor`` is ``clean`` with some channels (bool, one each) replaced."""
-        if tensor.dtype in _EXACT and not _batched(clean):
+        if tensor.dtype in _EXACT and not is_batched(clean):
             self._keep(tensor, clean, channels)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.conv2d, F.conv2d):
+        if func in CONVOLUTIONS:
             return self._convolve(func, *args, **kwargs)
         func = _INSTEAD.get(func, func)
         here = self._local.get(id(args[0])) if args else None
-        if func in _SUMS and len(args) == 2 and not kwargs:
+        if func in SUMS and len(args) == 2 and not kwargs:
             return self._add(func, *args)
         if func is torch.cat:
             return self._concatenate(func, *args, **kwargs)
         if here is None or func is _passed:
             return func(*args, **kwargs)
         if func not in _PER_CHANNEL and func not in _OWN:
-            self._local.pop(id(args[0]))  # it may be written into
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            # It may be written into, now or through a view; asking for its shape changes nothing.
+            if isinstance(result, torch.Tensor) or func is _T.__setitem__:
+                self._local.pop(id(args[0]), None)
+            return result
         clean = func(here.clean.clone(), *args[1:], **kwargs)
         return self._keep(func(*args, **kwargs), clean, here.channels)
 
@@ -92,7 +87,7 @@ class Suffix(TorchFunctionMode):
         known = [self._local.pop(id(x), None) if x is a else self._local.get(id(x)) for x in (a, b)]
         channels = [local.channels for local in known if local is not None]
         plain = [x for x, local in zip((a, b), known, strict=True) if local is None]
-        whole = all(not isinstance(x, torch.Tensor) or not _batched(x) for x in plain)
+        whole = all(not isinstance(x, torch.Tensor) or not is_batched(x) for x in plain)
         if not channels or not whole:
             return func(a, b)
         opened = [x if local is None else local.clean for x, local in zip((a, b), known, strict=True)]
@@ -108,7 +103,7 @@ class Suffix(TorchFunctionMode):
         known = [self._local.get(id(x)) for x in tensors]
         result = func(tensors, dim, **kwargs)
         plain = [x for x, local in zip(tensors, known, strict=True) if local is None]
-        if dim != 1 or kwargs or len(plain) == len(known) or any(_batched(x) for x in plain):
+        if dim != 1 or kwargs or len(plain) == len(known) or any(is_batched(x) for x in plain):
             return result
         closed = [
             torch.zeros(x.shape[1], dtype=torch.bool) if local is None else local.channels
@@ -130,13 +125,13 @@ class Suffix(TorchFunctionMode):
     ) -> Any:
         local = self._local.get(id(input))
         weight = self._laid_out(weight)
-        if local is None or groups != 1 or _batched(weight) or (bias is not None and _batched(bias)):
+        if local is None or groups != 1 or is_batched(weight) or (bias is not None and is_batched(bias)):
             return func(input, weight, bias, stride, padding, dilation, groups)
         opened = func(local.clean, weight, bias, stride, padding, dilation)
         return _DifferenceConvolved.apply(opened, input, local.clean, local.channels, weight, stride, padding, dilation)
 
     def _laid_out(self, weight: torch.Tensor) -> torch.Tensor:
-        if weight.device.type != "cpu" or weight.dtype not in _EXACT or _batched(weight) or weight[0, 0].numel() == 1:
+        if weight.device.type != "cpu" or weight.dtype not in _EXACT or is_batched(weight) or weight[0, 0].numel() == 1:
             return weight
         if id(weight) not in self._weights:
             held = sum(copy.numel() * copy.element_size() for _, copy in self._weights.values())
@@ -233,11 +228,6 @@ def _viewed(input: torch.Tensor, *shape: Any, **kwargs: Any) -> torch.Tensor:
         return input.view(*shape, **kwargs)
     except RuntimeError:
         return input.reshape(*shape, **kwargs)
-
-
-def _batched(tensor: torch.Tensor) -> bool:
-    known: bool = torch._C._functorch.is_batchedtensor(tensor)
-    return known
 
 
 _OWN = (_as_affine, _averaged)
