@@ -13,7 +13,7 @@ import numpy as np
 
 from innersight_graph.errors import InputError
 from innersight_graph.evaluation.members import Members
-from innersight_graph.evaluation.progress import steps
+from innersight_graph.evaluation.progress import Interrupted, steps
 from innersight_graph.evaluation.result import Evaluation, decode, encode
 from innersight_graph.files import MALFORMED, read_text, write_text
 from innersight_graph.graph.interchange import as_layered
@@ -222,9 +222,12 @@ def evaluate(
     try:
         for name, evaluation in _scores(members, wanted, options, n_jobs, progress):
             finished[name] = evaluation
+    except Interrupted as stop:
+        interrupted = True
+        finished[stop.partial.name] = stop.partial
     except KeyboardInterrupt:
         interrupted = True
-    unfinished = tuple(name for name in wanted if name not in finished)
+    unfinished = tuple(name for name in wanted if name not in finished or finished[name].details.get("partial"))
     if interrupted:
         warnings.append(f"Interrupted: this report is partial. Not finished: {', '.join(unfinished)}.")
     environment = _environment(members, wanted, seed, nulls) | {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -13,7 +14,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.evaluation.closings import ClosingRun, Outcome, Scores
 from innersight_graph.evaluation.joint import joint_closings
 from innersight_graph.evaluation.members import Members, against_draws
-from innersight_graph.evaluation.progress import steps
+from innersight_graph.evaluation.progress import Interrupted, steps
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.evaluation.verdicts import class_verdicts, findings_of
 from innersight_graph.probe.batches import held
@@ -96,7 +97,7 @@ class Ablation:
       random groups for zero *and* mean; ``["named_class"]`` (m,) class index or -1: supported and both agree.
     - ``details["minimum_detectable"]``: {"single", "family"}; ``["joint"]``: see `joint_closings`; ``["method"]``:
     {layer: how it was
-      closed}; ``["split"]``; ``["findings"]``: sentences.
+      closed}; ``["split"]``; ``["findings"]``: sentences; ``["partial"]``: True after Ctrl-C during the random groups.
 
     Cost: one clean pass, then for each closing only what follows the layer, all closings batched.
     """
@@ -151,12 +152,23 @@ class Ablation:
             self.model, self.data, members.graph, layers, metric=self.metric, output=self.output, max_memory=max_memory
         ) as run:
             outcomes = {
-                way: run.communities(members, value, outputs=way == ways_first(ways)) for way, value in ways.items()
+                way: run.communities(members, ways[way], outputs=way == ways_first(ways))
+                for way in steps(list(ways), "ways of closing", progress)
             }
-            null = self._null(run, members, ways, nulls, seed, progress)
-            joint = joint_closings(run, members, self.value, self.joint, seed=seed) if self.joint > 1 else []
+            null: dict[str, dict[str, FloatArray]] = {}
+            joint: list[dict[str, Any]] = []
+            stopped = False
+            try:
+                null = self._null(run, members, ways, nulls, seed, progress)
+                joint = joint_closings(run, members, self.value, self.joint, seed=seed) if self.joint > 1 else []
+            except KeyboardInterrupt:
+                stopped = True
             scores, methods = run.scores, dict(run.methods)
-        return self._result(members, scores, outcomes, null, joint, methods)
+        result = self._result(members, scores, outcomes, null, joint, methods)
+        if stopped:
+            said = ["Interrupted: random groups or joint closings are missing.", *result.details["findings"]]
+            raise Interrupted(replace(result, details={**result.details, "partial": True, "findings": said}))
+        return result
 
     def _null(
         self, run: ClosingRun, members: Members, ways: Mapping[str, Any], nulls: int, seed: int | None, progress: bool

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innersight_graph.evaluation.closings import ClosingRun
-from innersight_graph.evaluation.members import LayerGroups, Members, null_of_layers
+from innersight_graph.evaluation.members import LayerGroups, Members, random_groups
 from innersight_graph.evaluation.result import Evaluation
-from innersight_graph.probe.batches import held, in_order
-from innersight_graph.probe.tables import measured
+from innersight_graph.probe.batches import held
 from innersight_graph.statistics import auc
 
 __all__ = ["ActivationLevel", "error_profile"]
@@ -39,6 +38,7 @@ class ActivationLevel:
 
     - ``per_community`` (m,): how well the level tells one class from the others, ``|2 AUC - 1|`` of its best class;
     ``value``: mean;
+    - ``intervals["per_community"]`` (m, 2): DeLong's, of the best class;
     - ``maps["level"]`` (m, n): mean output of the members (maps averaged) on each sample, in the order of the data;
     - ``maps["class_level"]`` (m, C): mean level by class; ``maps["auc"]`` (m, C): class against the rest,
     ``intervals["auc"]``;
@@ -58,19 +58,23 @@ class ActivationLevel:
         self.name = name
 
     def evaluate(
-        self, G: Any, partition: Any, *, nulls: int = 0, seed: int | None = None, progress: bool = False, **options: Any
+        self,
+        G: Any,
+        partition: Any,
+        *,
+        nulls: int = 0,
+        seed: int | None = None,
+        max_memory: int | None = None,
+        **options: Any,
     ) -> Evaluation:
         """Measure a partition of G; see the class for what is returned."""
         members = Members.of(G, partition)
-        data = in_order(self.data)
         layers = [g.layer for g in members.layers]
-        with ClosingRun(self.model, data, members.graph, [], metric="classification", output=self.output) as run:
+        settings: dict[str, Any] = {"metric": "classification", "max_memory": max_memory, "tables": True}
+        with ClosingRun(self.model, self.data, members.graph, layers, output=self.output, **settings) as run:
             scores = run.scores
+            tables = {layer: table.astype(np.float64) for layer, table in run.tables.items()}
         targets = np.asarray(scores.classes)
-        tables = {
-            layer: table.astype(np.float64)
-            for layer, table in measured(self.model, data, members.graph, layers).items()
-        }
         levels = {g.layer: self._levels(tables, g, g.labels, scores.n) for g in members.layers}
         areas = {layer: class_areas(level, targets, scores.n_classes) for layer, level in levels.items()}
         observed = {layer: separation(area) for layer, area in areas.items()}
@@ -78,7 +82,7 @@ class ActivationLevel:
         def under(groups: LayerGroups, labels: NDArray[np.intp]) -> FloatArray:
             return separation(class_areas(self._levels(tables, groups, labels, scores.n), targets, scores.n_classes))
 
-        null = null_of_layers(members, observed, under, nulls=nulls, seed=seed)
+        p_values, band = random_groups(members, observed, under, nulls=nulls, seed=seed)
         level, area = members.spread(levels), members.spread(areas)
         right = scores.each > 0
         errors = np.flatnonzero(~right)
@@ -93,11 +97,9 @@ class ActivationLevel:
             "n": scores.n,
             "accuracy": scores.baseline,
         }
-        p_values = {}
-        if null is not None:
-            p_values["null"] = null.pvalue
-            details |= {"null_mean": null.mean, "null_low": null.low, "null_high": null.high, "n_draws": nulls}
+        details |= band
         per_community = members.spread(observed)
+        limits = _area_intervals(level, targets, scores.n_classes)
         chosen = per_community[members.tested]
         return Evaluation(
             self.name, float(np.nanmean(chosen)) if np.isfinite(chosen).any() else float("nan"), per_community,
@@ -107,7 +109,7 @@ class ActivationLevel:
                 "auc": area,
                 "error_percentile": _percentiles(level, targets, right, errors, scores.n_classes),
             },
-            {"auc": _area_intervals(level, targets, scores.n_classes)},
+            {"auc": limits, "per_community": _separation_intervals(area, limits)},
             p_values, details=details,
         )  # fmt: skip
 
@@ -202,6 +204,16 @@ def _area_intervals(levels: FloatArray, targets: NDArray[np.intp], n_classes: in
                 result = auc(level[inside], level[~inside])
                 limits[i, c] = result.low, result.high
     return limits
+
+
+def _separation_intervals(areas: FloatArray, limits: FloatArray) -> FloatArray:
+    """Interval of the best class's separation, from that of its area (which class is best is taken as known)."""
+    result = np.full((len(areas), 2), np.nan)
+    for i in np.flatnonzero(~np.isnan(areas).all(axis=1)):
+        best = int(np.nanargmax(np.abs(2 * areas[i] - 1)))
+        ends = np.sort((2 * limits[i, best] - 1) * (1 if areas[i, best] >= 0.5 else -1))
+        result[i] = np.clip(ends, 0.0, 1.0)
+    return result
 
 
 def _percentiles(

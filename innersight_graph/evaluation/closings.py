@@ -17,11 +17,12 @@ from innersight_graph.errors import InputError
 from innersight_graph.evaluation.members import LayerGroups, Members
 from innersight_graph.evaluation.metrics import Metric, choose_metric
 from innersight_graph.graph.layered import LayeredDiGraph
-from innersight_graph.probe.batches import Batch, Batches
+from innersight_graph.probe.batches import Batch, Batches, Held
 from innersight_graph.probe.capturing import eager
 from innersight_graph.probe.groups import GroupCloser
 from innersight_graph.probe.session import undisturbed
 from innersight_graph.probe.sites import find_sites
+from innersight_graph.probe.tables import check_table
 from innersight_graph.statistics import mcnemar, paired_difference_interval, wilson_interval
 
 __all__ = ["ClosingRun", "Outcome", "Scores"]
@@ -145,7 +146,10 @@ class ClosingRun:
         metric: Any = None,
         output: Any = None,
         max_memory: int | None = None,
+        tables: bool = False,
     ) -> None:
+        self._limit = max_memory
+        self._parts: dict[str, list[NDArray[np.float32]]] | None = {} if tables else None
         self._arguments = (model, data, G, layers)
         self._metric, self._output = metric, output
         self._memory = max_memory or DEFAULT_MEMORY
@@ -158,7 +162,7 @@ class ClosingRun:
             self._stack.enter_context(eager(model))
             closable = [layer for layer in layers if G.layer(layer).kind != "input"]
             self._closer = GroupCloser(inner, find_sites(inner, G, closable), self._output, self._memory)
-            self._batches = list(Batches(data, inner, need_targets=True))
+            self._batches = Held(Batches(data, inner, need_targets=True), self._memory // 4)
             self._run_clean()
         except BaseException:
             self._stack.close()
@@ -181,6 +185,12 @@ class ClosingRun:
         clean = self._clean.reshape(len(self._clean), -1)
         chosen = clean.argmax(1) if clean.shape[1] > 1 else (clean[:, 0] > 0).long()
         return np.asarray(chosen.cpu().numpy(), dtype=np.intp)
+
+    @property
+    def tables(self) -> dict[str, NDArray[np.float32]]:
+        """What each neuron put out for each sample ``(n_neurons, n_samples)``, as `activations` has it."""
+        parts = {} if self._parts is None else self._parts
+        return {layer: np.ascontiguousarray(np.concatenate(found).T) for layer, found in parts.items()}
 
     def communities(self, members: Members, value: Any, *, outputs: bool = False) -> Outcome:
         """Close every community in turn; ``outputs``: also measure loss, logit shift and divergence."""
@@ -279,9 +289,10 @@ class ClosingRun:
 
     def _run_clean(self) -> None:
         outputs: list[torch.Tensor] = []
+        wanted: list[torch.Tensor] = []
         totals: dict[str, torch.Tensor | float] = {}
         for batch in self._batches:
-            result, sums = self._closer.clean(batch)
+            result, clean = self._closer.clean(batch)
             if not outputs:
                 metric = choose_metric(self._metric, result, batch.targets)  # type: ignore[arg-type]
             if len(result) != batch.size:
@@ -296,12 +307,17 @@ class ClosingRun:
                     "weights and the data."
                 )
             outputs.append(result)
-            for layer, total in sums.items():
-                totals[layer] = totals.get(layer, 0.0) + total
-        samples = sum(batch.size for batch in self._batches)
+            wanted.append(batch.targets)  # type: ignore[arg-type]
+            for layer, means in clean.items():
+                totals[layer] = totals.get(layer, 0.0) + means.sum(0)
+                if self._parts is not None:
+                    self._parts.setdefault(layer, []).append(means.float().cpu().numpy())
+            if self._parts is not None:
+                check_table(self._parts, self._limit)
         self._clean = torch.cat(outputs)
+        samples = len(self._clean)
         self._means = {layer: total / samples for layer, total in totals.items()}
-        targets = torch.cat([batch.targets for batch in self._batches])  # type: ignore[misc]
+        targets = torch.cat(wanted)
         each = metric.score(self._clean[None], targets)[0].double().cpu().numpy()
         classes, n_classes = None, 0
         if metric.binary:

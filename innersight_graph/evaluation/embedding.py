@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from innersight_graph.errors import InputError
 from innersight_graph.evaluation.closings import ClosingRun
-from innersight_graph.evaluation.members import LayerGroups, Members, null_of_layers
+from innersight_graph.evaluation.members import BLOCKS, LayerGroups, Members, random_groups
 from innersight_graph.evaluation.result import Evaluation
-from innersight_graph.probe.batches import held, in_order
-from innersight_graph.probe.tables import measured
-from innersight_graph.statistics import holm
+from innersight_graph.probe.batches import held
+from innersight_graph.statistics import holm, jackknife_interval
 
 __all__ = ["Embedding"]
 
@@ -50,6 +49,7 @@ class Embedding:
     - ``per_community`` (m,): 5-nearest-neighbour purity, the mean share of a sample's five nearest neighbours in its
     own class;
       ``value``: mean;
+    - ``intervals["per_community"]`` (m, 2): over the samples, a tenth of which is left out in turn;
     - ``maps["points"]`` (m, n, 2): t-SNE; ``details["targets"]`` (n,), ``["samples"]`` (n,) positions in the data;
     - ``details["silhouette"]`` (m,): mean silhouette of the classes, -1 to 1; ``details["chance"]``: purity of
     permuted targets;
@@ -86,27 +86,33 @@ class Embedding:
         self.name = name
 
     def evaluate(
-        self, G: Any, partition: Any, *, nulls: int = 0, seed: int | None = None, progress: bool = False, **options: Any
+        self,
+        G: Any,
+        partition: Any,
+        *,
+        nulls: int = 0,
+        seed: int | None = None,
+        max_memory: int | None = None,
+        **options: Any,
     ) -> Evaluation:
         """Embed a partition of G; see the class for what is returned."""
         from sklearn.metrics import silhouette_score
 
         members = Members.of(G, partition)
-        data = in_order(self.data)
-        with ClosingRun(self.model, data, members.graph, [], metric="classification") as run:
+        layers = [g.layer for g in members.layers]
+        settings: dict[str, Any] = {"metric": "classification", "max_memory": max_memory, "tables": True}
+        with ClosingRun(self.model, self.data, members.graph, layers, **settings) as run:
             targets = np.asarray(run.scores.classes)
+            tables = run.tables
         if len(targets) < NEIGHBOURS + 2:
             raise InputError(f"{len(targets)} samples came; five nearest neighbours need at least {NEIGHBOURS + 2}.")
         samples = np.unique(np.linspace(0, len(targets) - 1, min(len(targets), self.max_samples)).round().astype(int))
         targets = targets[samples].astype(np.int32)
-        layers = [g.layer for g in members.layers]
-        tables = {
-            k: v[:, samples].astype(np.float64) for k, v in measured(self.model, data, members.graph, layers).items()
-        }
+        tables = {layer: table[:, samples].astype(np.float64) for layer, table in tables.items()}
         m = len(members.partition)
         purity, silhouette, p = (np.full(m, np.nan) for _ in range(3))
         points = np.full((m, len(samples), 2), np.nan)
-        chance = np.full(m, np.nan)
+        chance, limits = np.full(m, np.nan), np.full((m, 2), np.nan)
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(0 if seed is None else seed)))
         for groups in members.layers:
             if groups.layer not in tables:
@@ -114,6 +120,7 @@ class Embedding:
             for k, i in enumerate(groups.communities.tolist()):
                 own = tables[groups.layer][groups.labels == k].T
                 near = neighbours(own)
+                limits[i] = purity_interval(own, targets)
                 purity[i] = (targets[near] == targets[:, None]).mean()
                 shuffled = rng.permuted(np.repeat(targets[None], self.permutations, axis=0), axis=1)
                 random = (shuffled[:, near] == shuffled[:, :, None]).mean(axis=(1, 2))
@@ -132,17 +139,17 @@ class Embedding:
             return np.array([next(found) if (labels == k).any() else np.nan for k in range(len(groups.sizes))])
 
         observed = {g.layer: purity[g.communities] for g in members.layers if g.layer in tables}
-        null = null_of_layers(members, observed, under, nulls=nulls, seed=seed)
+        p_values, band = random_groups(members, observed, under, nulls=nulls, seed=seed)
         details: dict[str, Any] = {
             "silhouette": silhouette, "chance": chance, "targets": targets, "samples": samples, "n": len(samples),
         }  # fmt: skip
-        p_values = {"purity": holm(np.where(members.tested, p, np.nan))}
-        if null is not None:
-            p_values["null"] = null.pvalue
-            details |= {"null_mean": null.mean, "null_low": null.low, "null_high": null.high, "n_draws": nulls}
+        details |= band
+        p_values = {"purity": holm(np.where(members.tested, p, np.nan)), **p_values}
         chosen = purity[members.tested]
         value = float(np.nanmean(chosen)) if np.isfinite(chosen).any() else float("nan")
-        return Evaluation(self.name, value, purity, {"points": points}, p_values=p_values, details=details)
+        return Evaluation(
+            self.name, value, purity, {"points": points}, {"per_community": limits}, p_values, details=details
+        )
 
     def _points(self, own: FloatArray, seed: int | None) -> FloatArray:
         from sklearn.manifold import TSNE
@@ -154,7 +161,26 @@ class Embedding:
 
 def neighbours(own: FloatArray) -> NDArray[np.intp]:
     """Find the five nearest other samples of each sample: (n, 5)."""
+    return np.argpartition(_distances(own), NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+
+
+def purity_interval(own: FloatArray, targets: NDArray[Any]) -> FloatArray:
+    """Interval of the purity over samples, a block of which is left out in turn, as neighbours too."""
+    distance = _distances(own)
+    n = len(own)
+    if n < 2 * (NEIGHBOURS + 2):
+        return np.full(2, np.nan)
+
+    def purity(kept: NDArray[np.intp]) -> float:
+        near = np.argpartition(distance[np.ix_(kept, kept)], NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+        return float((targets[kept][near] == targets[kept][:, None]).mean())
+
+    blocks = [np.flatnonzero(np.arange(n) % BLOCKS != block) for block in range(BLOCKS)]
+    return jackknife_interval(purity(np.arange(n)), [purity(kept) for kept in blocks])
+
+
+def _distances(own: FloatArray) -> FloatArray:
     square = (own**2).sum(axis=1)
-    distance = square[:, None] + square[None, :] - 2 * own @ own.T
+    distance: FloatArray = square[:, None] + square[None, :] - 2 * own @ own.T
     np.fill_diagonal(distance, np.inf)
-    return np.argpartition(distance, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+    return distance

@@ -54,8 +54,9 @@ def flow(model: Any, data: Any, G: Any, P: Any, *, value: float | str = 0.0) -> 
     m = len(members.partition)
     changed, signed, power = np.zeros((m, m)), np.zeros((m, m)), np.zeros(m)
     with undisturbed(model) as inner, eager(model), torch.no_grad():
-        batches = list(Batches(data, inner))
-        few = batches[0].rows(slice(0, 1))
+        batches = Batches(data, inner)
+        few = batches.first().rows(slice(0, 1))
+        samples = 0
         sites = locate_points(inner, few, find_sites(inner, members.graph, layers))
         with recorded(inner, sites, detach=True, located=True) as store:
             forward(inner, few)
@@ -65,6 +66,7 @@ def flow(model: Any, data: Any, G: Any, P: Any, *, value: float | str = 0.0) -> 
             with recorded(inner, seen, detach=True, located=True) as store:
                 forward(inner, batch)
             clean = dict(store)
+            samples += batch.size
             for layer, (table, communities) in groups.items():
                 power[communities] += _per_group(clean[layer] ** 2, table)
             for layer, (table, communities) in groups.items():
@@ -80,7 +82,6 @@ def flow(model: Any, data: Any, G: Any, P: Any, *, value: float | str = 0.0) -> 
                             change = clean[other] - store[other]
                             changed[source, numbers] += _per_group(change**2, targets)
                             signed[source, numbers] += _per_group(change, targets)
-        samples = sum(batch.size for batch in batches)
     by_weights = community_graph(members.graph, members.partition)
     return _as_graph(members, changed, signed, power, samples, by_weights)
 

@@ -13,9 +13,12 @@ from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition, as_partition
-from innersight_graph.statistics import MaxStatistic, matched_label_draws, max_statistic
+from innersight_graph.statistics import MaxStatistic, jackknife_interval, matched_label_draws, max_statistic
 
-__all__ = ["Evaluator", "LayerGroups", "Members", "null_of_layers"]
+__all__ = ["BLOCKS", "Evaluator", "LayerGroups", "Members", "intervals_of", "null_of_layers", "random_groups"]
+
+# Blocks of samples, or of neighbours, that are left out in turn for an interval.
+BLOCKS = 10
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -160,6 +163,31 @@ def null_of_layers(
         if g.layer in observed
     }
     return against_draws(members, observed, drawn, resolution=resolution)
+
+
+def random_groups(
+    members: Members,
+    observed: Mapping[str, FloatArray],
+    score: Callable[[LayerGroups, IntArray], FloatArray],
+    *,
+    nulls: int,
+    seed: int | None,
+    key: str = "null",
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return an evaluation's p-values under ``key`` and the details of its random groups; see `null_of_layers`."""
+    null = null_of_layers(members, observed, score, nulls=nulls, seed=seed)
+    if null is None:
+        return {}, {}
+    band = {"null_mean": null.mean, "null_low": null.low, "null_high": null.high, "n_draws": nulls}
+    return {key: null.pvalue}, band
+
+
+def intervals_of(
+    members: Members, observed: Mapping[str, FloatArray], without: Mapping[str, Any]
+) -> dict[str, FloatArray]:
+    """Intervals of the communities' values from those with one block left out, ``(n_blocks, k)`` per layer."""
+    limits = {layer: jackknife_interval(values, without[layer]) for layer, values in observed.items()}
+    return {"per_community": members.spread(limits)}
 
 
 def against_draws(

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innersight_graph.errors import InputError
-from innersight_graph.evaluation.members import LayerGroups, Members, null_of_layers
+from innersight_graph.evaluation.members import LayerGroups, Members, intervals_of, random_groups
+from innersight_graph.evaluation.progress import watching
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.probe.batches import held
@@ -60,6 +61,8 @@ class Occlusion:
 
     - ``value``: mean of ``per_community`` over the communities (the silent ones left out);
     - ``per_community`` (m,): mean of the community's map;
+    - ``intervals["per_community"]`` (m, 2): over the samples, a tenth of which is left out in turn (``nan`` for a
+      single sample, and where memory is too small for that);
     - ``maps["heat"]`` (m, *grid): the maps S_c, of the size of the input;
     - ``details["focus"]`` (m,): 1 - entropy of the squared map over its largest possible value, 0 = spread evenly, 1
     = one pixel;
@@ -112,11 +115,11 @@ class Occlusion:
         """Map a partition of G; see the class for what is returned."""
         members = Members.of(G, partition)
         layers = [g.layer for g in members.layers]
-        known = self.neuron_maps(members.graph, layers, max_memory)
+        known = self.neuron_maps(members.graph, layers, max_memory, progress)
         heat = {g.layer: self._heat(known[g.layer].squared[g.layer], g.labels, len(g.sizes)) for g in members.layers}
         if self.literal:
             tables = {g.layer: g.one_hot() for g in members.layers}
-            heat = self._measure(members.graph, layers, max_memory, tables).rooted
+            heat = self._measure(members.graph, layers, max_memory, progress, tables).rooted
         heat = {layer: filled(table, self.stride) for layer, table in heat.items()}
         observed = {layer: focus(table) for layer, table in heat.items()}
 
@@ -124,7 +127,8 @@ class Occlusion:
             table = self._heat(known[groups.layer].squared[groups.layer], labels, len(groups.sizes))
             return focus(filled(table, self.stride))
 
-        null = null_of_layers(members, observed, under, nulls=0 if self.literal else nulls, seed=seed)
+        drawn = 0 if self.literal else nulls
+        p_values, band = random_groups(members, observed, under, nulls=drawn, seed=seed, key="focus")
         maps = members.spread(heat)
         first = next(iter(known.values()), None)
         per_community = maps.reshape(len(maps), -1).mean(axis=1) if maps.size else np.full(len(maps), np.nan)
@@ -140,28 +144,39 @@ class Occlusion:
         }
         if self.mask is not None:
             details |= self._inside(maps)
-        p_values = {}
-        if null is not None:
-            p_values["focus"] = null.pvalue
-            details |= {"null_mean": null.mean, "null_low": null.low, "null_high": null.high, "n_draws": nulls}
+        details |= band
         tested = members.tested
         value = float(np.nanmean(per_community[tested])) if tested.any() else float("nan")
-        return Evaluation(self.name, value, per_community, {"heat": maps}, p_values=p_values, details=details)
+        intervals = {} if self.literal else self._intervals(members, known, per_community)
+        return Evaluation(self.name, value, per_community, {"heat": maps}, intervals, p_values, details=details)
 
-    def neuron_maps(self, G: LayeredDiGraph, layers: list[str], max_memory: int | None = None) -> dict[str, Maps]:
+    def _intervals(self, members: Members, known: dict[str, Maps], per_community: FloatArray) -> dict[str, FloatArray]:
+        """Intervals of the communities' mean heat, a block of the samples left out in turn."""
+        without = {}
+        for g in members.layers:
+            parts = known[g.layer].blocks[g.layer]
+            heat = [filled(self._heat(part, g.labels, len(g.sizes)), self.stride) for part in parts]
+            without[g.layer] = [table.reshape(len(table), -1).mean(axis=1) for table in heat]
+        return intervals_of(members, {g.layer: per_community[g.communities] for g in members.layers}, without)
+
+    def neuron_maps(
+        self, G: LayeredDiGraph, layers: list[str], max_memory: int | None = None, progress: bool = False
+    ) -> dict[str, Maps]:
         """Measure D for the layers that are not known yet, all in one pass."""
         known = self._maps.setdefault(G, {})
         missing = [layer for layer in layers if layer not in known]
         if missing:
-            maps = self._measure(G, missing, max_memory, None)
+            maps = self._measure(G, missing, max_memory, progress, None)
             known |= dict.fromkeys(missing, maps)
         return {layer: known[layer] for layer in layers}
 
-    def _measure(self, G: LayeredDiGraph, layers: list[str], max_memory: int | None, groups: Any) -> Maps:
+    def _measure(
+        self, G: LayeredDiGraph, layers: list[str], max_memory: int | None, progress: bool, groups: Any
+    ) -> Maps:
         memory = {} if max_memory is None else {"max_memory": max_memory}
         return occlusion_maps(
             self.model, self.images, G, layers, window=self.window, stride=self.stride, fill=self.fill, grid=self.grid,
-            groups=groups, **memory,
+            groups=groups, watch=watching(progress), **memory,
         )  # fmt: skip
 
     def _heat(self, squared: FloatArray, labels: NDArray[np.intp], k: int) -> FloatArray:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from innersight_graph.evaluation.consistency import Consistency
-from innersight_graph.evaluation.members import LayerGroups, Members, layer_mean, null_of_layers
+from innersight_graph.evaluation.members import LayerGroups, Members, intervals_of, layer_mean, random_groups
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.evaluation.sensitivity import Sensitivity
 from innersight_graph.evaluation.structure import Structure
@@ -74,6 +74,7 @@ class PartitionScore:
 
     - ``value``: mean over layers; ``details["per_layer"]`` has each layer's Q;
     - ``per_community``: each community's share of its layer's Q;
+    - ``intervals["per_community"]`` (m, 2): over the samples, a tenth of which is left out in turn;
     - ``details["S_in"]``, ``["S_out"]``, ``["S_stru"]``: terms per layer; ``details["alpha"]``, ``["beta"]``;
     - ``p_values["null"]`` and ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]`` (with ``nulls``).
 
@@ -115,17 +116,27 @@ class PartitionScore:
         return float(np.mean(values)) if values else float("nan")
 
     def evaluate(
-        self, G: Any, partition: Any, *, nulls: int = 0, seed: int | None = None, progress: bool = False, **options: Any
+        self,
+        G: Any,
+        partition: Any,
+        *,
+        nulls: int = 0,
+        seed: int | None = None,
+        max_memory: int | None = None,
+        **options: Any,
     ) -> Evaluation:
         """Score a partition of G; see the class for what is returned."""
         members = Members.of(self.graph if G is None else G, partition)
+        layers = [g.layer for g in members.layers]
+        self._sensitivity.grams(members.graph, layers, max_memory)
+        self._consistency.deviations(members.graph, layers, max_memory)
         terms = {g.layer: self._terms(members, g, g.labels) for g in members.layers}
         observed = {g.layer: self._combined(g, terms[g.layer]) for g in members.layers}
 
         def under(groups: LayerGroups, labels: NDArray[np.intp]) -> FloatArray:
             return self._combined(groups, self._terms(members, groups, labels))
 
-        null = null_of_layers(members, observed, under, nulls=nulls, seed=seed)
+        p_values, band = random_groups(members, observed, under, nulls=nulls, seed=seed)
         per_layer = {layer: float(values.sum()) for layer, values in observed.items()}
         summed = {g.layer: self._summed(g, terms[g.layer]) for g in members.layers}
         details: dict[str, Any] = {
@@ -136,15 +147,15 @@ class PartitionScore:
         }
         for position, key in enumerate(("S_in", "S_out", "S_stru")):
             details[key] = {layer: float(values[position]) for layer, values in summed.items()}
-        p_values = {}
-        if null is not None:
-            p_values["null"] = null.pvalue
-            details |= {"null_mean": null.mean, "null_low": null.low, "null_high": null.high, "n_draws": nulls}
+        details |= band
+        without = {g.layer: self._without(members, g, terms[g.layer]) for g in members.layers}
         return Evaluation(
             self.name.plain(),
             layer_mean(members, per_layer),
             members.spread(observed),
-            p_values=p_values,
+            {},
+            intervals_of(members, observed, without),
+            p_values,
             details=details,
         )
 
@@ -181,6 +192,21 @@ class PartitionScore:
             self._consistency.community_parts(deviation, labels, k)[0],
             self._structure.terms(members.graph, groups.layer, labels, profile, k).sum(axis=0),
         ])  # fmt: skip
+
+    def _without(self, members: Members, groups: LayerGroups, terms: FloatArray) -> list[FloatArray]:
+        """Each community's share of Q with one block of the samples left out in turn."""
+        grams = self._sensitivity.grams(members.graph, [groups.layer])[groups.layer].blocks
+        deviation = self._consistency.deviations(members.graph, [groups.layer])[groups.layer]
+        parts = list(self._consistency.blocks(deviation))
+        if len(parts) != len(grams):
+            return []
+        found = []
+        for gram, part in zip(grams, parts, strict=True):
+            similarity = np.abs(self._sensitivity.scaled(gram))
+            heard = self._sensitivity.community_values(similarity, groups.labels)
+            said = self._consistency.community_parts(part, groups.labels)[0]
+            found.append(self._combined(groups, np.stack([heard, said, terms[2]])))
+        return found
 
     def _summed(self, groups: LayerGroups, terms: FloatArray) -> FloatArray:
         share = groups.sizes / groups.sizes.sum()

@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from innersight_graph.evaluation.members import LayerGroups, Members, layer_mean, null_of_layers
+from innersight_graph.evaluation.members import LayerGroups, Members, intervals_of, layer_mean, random_groups
+from innersight_graph.evaluation.progress import watching
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.probe.batches import held
@@ -50,6 +51,8 @@ class Sensitivity:
 
     - ``value``: mean over layers of the size-weighted mean over communities; ``details["per_layer"]`` has each layer's;
     - ``per_community``: each community's mean over pairs, 0 for a single neuron;
+    - ``intervals["per_community"]`` (m, 2): over the samples, a tenth of which is left out in turn (``nan`` where
+      memory is too small for that, and for the sketch);
     - ``details["signed"]``: the same without taking absolute values (opposites do not count as alike);
     - ``maps["similarity/<layer>"]`` ``(n, n)``: the matrix itself, signed, normalised unless literal;
     - ``details["method"]``, ``details["agreement"]``: per layer, how it was computed and the sketch's split-half
@@ -98,7 +101,7 @@ class Sensitivity:
     ) -> Evaluation:
         """Score a partition of G; see the class for what is returned."""
         members = Members.of(G, partition)
-        grams = self.grams(members.graph, [g.layer for g in members.layers], max_memory)
+        grams = self.grams(members.graph, [g.layer for g in members.layers], max_memory, progress)
         similarity = {layer: self.similarity(members.graph, layer) for layer in grams}
         observed = {g.layer: self.community_values(np.abs(similarity[g.layer]), g.labels) for g in members.layers}
         signed = {g.layer: self.community_values(similarity[g.layer], g.labels) for g in members.layers}
@@ -106,7 +109,7 @@ class Sensitivity:
         def under(groups: LayerGroups, labels: NDArray[np.intp]) -> FloatArray:
             return self.community_values(np.abs(similarity[groups.layer]), labels, len(groups.sizes))
 
-        null = null_of_layers(members, observed, under, nulls=nulls, seed=seed)
+        p_values, band = random_groups(members, observed, under, nulls=nulls, seed=seed)
         per_layer = {g.layer: float(np.average(observed[g.layer], weights=g.sizes)) for g in members.layers}
         details: dict[str, Any] = {
             "per_layer": per_layer,
@@ -114,18 +117,22 @@ class Sensitivity:
             "method": {layer: gram.method for layer, gram in grams.items()},
             "agreement": {layer: gram.agreement for layer, gram in grams.items()},
             "literal": self.literal,
-        }
-        p_values = {}
-        if null is not None:
-            p_values["null"] = null.pvalue
-            details |= {"null_mean": null.mean, "null_low": null.low, "null_high": null.high, "n_draws": nulls}
+        } | band
+        without = {
+            g.layer: np.array([
+                self.community_values(np.abs(self.scaled(gram)), g.labels) for gram in grams[g.layer].blocks
+            ])
+            for g in members.layers
+        }  # fmt: skip
         return Evaluation(
             self.name, layer_mean(members, per_layer), members.spread(observed),
             maps={f"similarity/{layer}": matrix for layer, matrix in similarity.items()},
-            p_values=p_values, details=details,
+            intervals=intervals_of(members, observed, without), p_values=p_values, details=details,
         )  # fmt: skip
 
-    def grams(self, G: LayeredDiGraph, layers: list[str], max_memory: int | None = None) -> dict[str, SensitivityGram]:
+    def grams(
+        self, G: LayeredDiGraph, layers: list[str], max_memory: int | None = None, progress: bool = False
+    ) -> dict[str, SensitivityGram]:
         """Mean of J Jᵀ of each layer, computed once per graph."""
         known = self._grams.setdefault(G, {})
         missing = [layer for layer in layers if layer not in known]
@@ -139,6 +146,7 @@ class Sensitivity:
                 spatial=self.spatial,
                 method=self.method,
                 directions=self.directions,
+                watch=watching(progress),
                 **memory,
             )
         return {layer: known[layer] for layer in layers}
@@ -147,8 +155,11 @@ class Sensitivity:
         """Signed similarity of each pair of neurons of a layer, normalised unless literal; one pass for all layers."""
         if layer not in self._grams.get(G, {}):
             self.grams(G, list(dict.fromkeys([layer, *G.hidden_layers])))
-        matrix = self._grams[G][layer].matrix
-        return matrix if self.literal else normalised(matrix)
+        return self.scaled(self._grams[G][layer].matrix)
+
+    def scaled(self, gram: FloatArray) -> FloatArray:
+        """Normalise a Gram matrix, unless literal."""
+        return gram if self.literal else normalised(gram)
 
     def community_values(
         self, similarity: FloatArray, labels: NDArray[np.intp], n_groups: int | None = None

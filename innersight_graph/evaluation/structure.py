@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from innersight_graph.evaluation.members import LayerGroups, Members, layer_mean, null_of_layers
+from innersight_graph.evaluation.members import BLOCKS, LayerGroups, Members, intervals_of, layer_mean, random_groups
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.graph.profiles import binarize, projection
@@ -42,6 +42,8 @@ class Structure:
 
     - ``value``: mean over the partitioned layers of the layer's score; ``details["per_layer"]`` has each;
     - ``per_community``: each community's term (its layer's terms add up to the layer's score);
+    - ``intervals["per_community"]`` (m, 2): over the neighbours, a tenth of which is left out in turn (with other
+      neighbours of the same kind, would it be the same?);
     - ``details["activation"]``, ``details["inhibition"]``: the two parts per community;
     - ``p_values["null"]`` (with ``nulls``): family-wise against random groups of equal size in the same layer;
       ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: their mean and central 95 %.
@@ -86,20 +88,19 @@ class Structure:
             summed: FloatArray = terms.sum(axis=0)
             return summed
 
-        null = null_of_layers(members, total, under, nulls=nulls, seed=seed)
+        p_values, band = random_groups(members, total, under, nulls=nulls, seed=seed)
         per_layer = {layer: float(terms.sum()) for layer, terms in total.items()}
         details: dict[str, Any] = {
             "per_layer": per_layer,
             "activation": members.spread({layer: terms[0] for layer, terms in parts.items()}),
             "inhibition": members.spread({layer: terms[1] for layer, terms in parts.items()}),
             "literal": self.literal,
-        }
-        p_values = {}
-        if null is not None:
-            p_values["null"] = null.pvalue
-            details |= {"null_mean": null.mean, "null_low": null.low, "null_high": null.high, "n_draws": nulls}
+        } | band
+        intervals = intervals_of(
+            members, total, {g.layer: self._without(members.graph, g, profile) for g in members.layers}
+        )
         return Evaluation(
-            self.name, layer_mean(members, per_layer), members.spread(total), p_values=p_values, details=details
+            self.name, layer_mean(members, per_layer), members.spread(total), {}, intervals, p_values, details=details
         )
 
     def layer_score(self, G: Any, partition: Any, layer: str) -> float:
@@ -119,14 +120,32 @@ class Structure:
         """Terms of Eq. 12: ``(2, k)``, activation and inhibition."""
         k = int(labels.max(initial=-1)) + 1 if n_groups is None else n_groups
         member = (labels[None, :] == np.arange(k)[:, None]).astype(np.float64)
-        zeta = ZETA if self.literal else 0.0
-        terms = np.zeros((2, k))
-        for row, overlap in enumerate(self._overlap(G, layer, profile)):
-            U = member @ overlap @ member.T
-            total = U.sum() + zeta
-            if total > 0:
-                terms[row] = np.diag(U) / total - (U.sum(axis=1) / total) ** 2
+        overlaps = self._overlap(G, layer, profile)
+        return np.array([self._modularity(member @ overlap @ member.T) for overlap in overlaps])
+
+    def _modularity(self, U: FloatArray) -> FloatArray:
+        """Terms of one sign from the communities' shared neighbours ``(k, k)``."""
+        total = U.sum() + (ZETA if self.literal else 0.0)
+        terms: FloatArray = np.diag(U) / total - (U.sum(axis=1) / total) ** 2 if total > 0 else np.zeros(len(U))
         return terms
+
+    def _without(self, G: LayeredDiGraph, groups: LayerGroups, profile: dict[str, Any]) -> FloatArray:
+        """Both signs' terms together with one block of the neighbours left out in turn: ``(n_blocks, k)``."""
+        signs = binarize(G, groups.layer, **profile)
+        member = groups.one_hot().astype(np.float64)
+        found = np.zeros((1, len(member)))
+        for table in (
+            np.hstack([signs.activation_in, signs.activation_out]),
+            np.hstack([signs.inhibition_in, signs.inhibition_out]),
+        ):
+            # Members that have each neighbour; a neuron shares none with itself.
+            counts = member @ table.astype(np.float64)
+            blocks = [np.arange(table.shape[1]) % BLOCKS != block for block in range(min(BLOCKS, table.shape[1]))]
+            found = found + np.array([
+                self._modularity(counts[:, kept] @ counts[:, kept].T - np.diag(counts[:, kept].sum(axis=1)))
+                for kept in blocks
+            ])  # fmt: skip
+        return found
 
     def _overlap(self, G: LayeredDiGraph, layer: str, profile: dict[str, Any]) -> tuple[FloatArray, FloatArray]:
         """Shared valid neighbours of each pair of neurons, zero diagonal; activation, inhibition."""

@@ -12,9 +12,18 @@ from torch.utils import _pytree as pytree
 
 from innersight_graph.errors import InputError
 
-__all__ = ["Batch", "Batches", "Held", "held", "in_order", "same_data", "select_output"]
+__all__ = ["Batch", "Batches", "Held", "Watch", "held", "plainly", "same_data", "select_output"]
 
 Output = Callable[[Any], torch.Tensor] | str | int | None
+
+
+# Sees the steps of long work pass by, and what they are: for a display of progress.
+Watch = Callable[[Sequence[Any], str], Iterable[Any]]
+
+
+def plainly(steps: Sequence[Any], what: str) -> Iterable[Any]:
+    """Watch nothing."""
+    return steps
 
 
 class Batch(NamedTuple):
@@ -196,12 +205,6 @@ def _bytes(batch: Batch) -> int:
 def held(data: Any) -> Any:
     """Return the data, a one-shot iterator kept in memory so that it can be read again."""
     return list(data) if isinstance(data, Iterator) else data
-
-
-def in_order(data: Any) -> Any:
-    """Return the data with one order for every reading: a loader, which may shuffle, is read once and kept."""
-    plain = (torch.Tensor, np.ndarray, list, tuple, Mapping, torch.utils.data.Dataset)
-    return data if isinstance(data, plain) or not isinstance(data, Iterable) else list(data)
 
 
 def same_data(a: Any, b: Any) -> bool:

@@ -62,7 +62,7 @@ class GroupCloser:
     _weights: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     def clean(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Run once unclosed: the output and, per layer, each neuron's sum over samples of its mean over positions.
+        """Run once unclosed: the output and, per layer, each neuron's mean over positions ``(samples, n_neurons)``.
 
         The first call also finds out which layers' modules are called at all, and how much memory a sample needs.
         """
@@ -71,7 +71,7 @@ class GroupCloser:
         read = {name: site for name, site in self.sites.items() if name not in self.by_weights}
         with torch.no_grad(), recorded(self.model, read, detach=True, located=True) as store:
             result = forward(self.model, batch, self.output)
-        return result, {name: store[name].double().mean(2).sum(0) for name in read}
+        return result, {name: store[name].double().mean(2) for name in read}
 
     def run(
         self, batch: Batch, layer: str, groups: torch.Tensor, value: Any = 0.0

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 from innersight_graph.errors import InputError
 from innersight_graph.graph.layered import LayeredDiGraph
-from innersight_graph.probe.batches import Batch, Batches
+from innersight_graph.probe.batches import Batch, Batches, Held, Watch, plainly
 from innersight_graph.probe.capturing import eager, forward, recorded
 from innersight_graph.probe.functions import locate_points
 from innersight_graph.probe.session import hooked, math_attention, undisturbed
@@ -25,6 +25,8 @@ from innersight_graph.probe.sites import Site, find_sites
 __all__ = ["SensitivityGram", "sensitivity_grams"]
 
 FloatArray = NDArray[np.float64]
+# Blocks of samples whose sums are kept apart, for intervals.
+_BLOCKS = 10
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,14 @@ class SensitivityGram:
         ``"exact"``, ``"sketch"`` (forward-mode derivatives along random directions) or ``"sketch by differences"``.
     agreement : float
         Correlation between the off-diagonal entries of two halves of the directions; 1 for the exact method.
+    blocks : ndarray (n_blocks, n_neurons, n_neurons)
+        The same without the samples of one block, each sample being in one; none for sketches.
     """
 
     matrix: FloatArray
     method: str
     agreement: float
+    blocks: FloatArray
 
 
 def sensitivity_grams(
@@ -58,6 +63,7 @@ def sensitivity_grams(
     budget: int = 2_000_000,
     max_memory: int = 2**28,
     seed: int = 0,
+    watch: Watch = plainly,
 ) -> dict[str, SensitivityGram]:
     """Compute the mean of J Jᵀ over samples for several layers.
 
@@ -78,20 +84,22 @@ def sensitivity_grams(
         Bytes that Jacobians may take at a time.
     seed : int
         Draws the directions.
+    watch : callable
+        ``(steps, what they are) -> the same steps``: sees how far a batch has come.
     """
     names = list(layers)
     with undisturbed(model) as inner, eager(model):
         for parameter in inner.parameters():
             parameter.requires_grad_(False)
-        batches = list(Batches(data, inner))
-        sites = _readable(inner, batches[0], find_sites(inner, G, names))
+        batches = Held(Batches(data, inner), max_memory // 4)
+        sites = _readable(inner, batches.first(), find_sites(inner, G, names))
         samples = sum(batch.size for batch in batches)
         exact = {
             name: method == "exact"
             or (method == "auto" and spatial == "mean" and G.layer(name).width * samples <= budget)
             for name in names
         }
-        grams = _exact(inner, batches, {n: sites[n] for n in sites if exact[n]}, spatial, max_memory)
+        grams = _exact(inner, batches, {n: sites[n] for n in sites if exact[n]}, spatial, max_memory, watch)
         grams |= _sketch(inner, batches, {n: sites[n] for n in sites if not exact[n]}, spatial, directions, seed)
     return {name: grams[name] if name in grams else _unread(G.layer(name).width) for name in names}
 
@@ -106,56 +114,79 @@ def _readable(model: nn.Module, batch: Batch, sites: Mapping[str, Site]) -> dict
 
 
 def _unread(width: int) -> SensitivityGram:
-    return SensitivityGram(np.full((width, width), np.nan), "not readable", float("nan"))
+    return SensitivityGram(np.full((width, width), np.nan), "not readable", float("nan"), np.zeros((0, width, width)))
 
 
 def _exact(
-    model: nn.Module, batches: list[Batch], sites: Mapping[str, Site], spatial: str, max_memory: int
+    model: nn.Module,
+    batches: Held,
+    sites: Mapping[str, Site],
+    spatial: str,
+    max_memory: int,
+    watch: Watch,
 ) -> dict[str, SensitivityGram]:
     """One vector-Jacobian product per neuron and batch: backward from the neuron to the input."""
     if not sites:
         return {}
-    totals: dict[str, FloatArray] = {}
+    widths = [site.width or 1 for site in sites.values()]
+    widest = max(widths)
+    blocks = max(1, min(_BLOCKS, max_memory // 4 // (8 * sum(n * n for n in widths))))
+    totals = {name: np.zeros((blocks, site.width or 1, site.width or 1)) for name, site in sites.items()}
     samples = 0
     for batch in batches:
         width = max(1, _input_size(model, batch))
-        widest = max((site.width or 1) for site in sites.values())
         rows = max(1, min(batch.size, max_memory // (12 * width * widest)))
         for start in range(0, batch.size, rows):
             part = batch.rows(slice(start, start + rows))
-            samples += part.size
             with (
                 _differentiable_input(model, part) as (leaves, tracked),
                 recorded(model, sites, detach=False, located=True) as store,
             ):
                 forward(model, tracked)
                 for name in sites:
-                    outputs = store[name]
-                    gram = _gram_of_rows(outputs, leaves, part.size, spatial)
-                    totals[name] = totals.get(name, 0.0) + gram
-    return {name: SensitivityGram(total / samples, "exact", 1.0) for name, total in totals.items()}
+                    _add_grams(totals[name], store[name], leaves, samples, part.size, spatial, watch)
+            samples += part.size
+    sizes = [len(range(block, samples, blocks)) for block in range(blocks)]
+    return {
+        name: SensitivityGram(
+            table.sum(0) / samples, "exact", 1.0,
+            np.array([
+                (table.sum(0) - part) / (samples - size)
+                for part, size in zip(table, sizes, strict=True) if 0 < size < samples
+            ]).reshape(-1, *table.shape[1:]),
+        )
+        for name, table in totals.items()
+    }  # fmt: skip
 
 
-def _gram_of_rows(outputs: torch.Tensor, leaves: list[torch.Tensor], size: int, spatial: str) -> FloatArray:
+def _add_grams(
+    totals: FloatArray,
+    outputs: torch.Tensor,
+    leaves: list[torch.Tensor],
+    first: int,
+    size: int,
+    spatial: str,
+    watch: Watch,
+) -> None:
+    """Add J Jᵀ of some samples to the blocks they belong to; ``first`` is the number of the first one."""
     positions = [outputs.mean(2)] if spatial == "mean" else list(outputs.unbind(2))
-    total = np.zeros((outputs.shape[1], outputs.shape[1]))
     for values in positions:
         rows = []
-        for neuron in range(values.shape[1]):
+        for neuron in watch(range(values.shape[1]), "neurons"):
             gradients = torch.autograd.grad(
                 values[:, neuron].sum(), leaves, retain_graph=True, allow_unused=True, materialize_grads=True
             )
-            rows.append(torch.cat([g.reshape(size, -1) for g in gradients], 1).reshape(-1))
+            rows.append(torch.cat([g.reshape(size, -1) for g in gradients], 1))
         jacobian = torch.stack(rows).float()
-        # Products in float32 lose digits over long rows: float64 where it is cheap, float32 pieces added in float64
-        # elsewhere.
-        for piece in jacobian.split(2**16, dim=1):
-            total += (piece.double() @ piece.double().T).cpu().numpy()
-    return total
+        for block in range(min(len(totals), size)):
+            own = jacobian[:, block :: len(totals)].flatten(1)
+            # Products in float32 lose digits over long rows: pieces in float64.
+            for piece in own.split(2**16, dim=1):
+                totals[(first + block) % len(totals)] += (piece.double() @ piece.double().T).cpu().numpy()
 
 
 def _sketch(
-    model: nn.Module, batches: list[Batch], sites: Mapping[str, Site], spatial: str, directions: int, seed: int
+    model: nn.Module, batches: Held, sites: Mapping[str, Site], spatial: str, directions: int, seed: int
 ) -> dict[str, SensitivityGram]:
     """E[(J v)(J v)ᵀ] = J Jᵀ for v ~ N(0, I), with a direction of its own for every sample."""
     if not sites:
@@ -182,7 +213,7 @@ def _sketch(
         off = ~np.eye(len(even), dtype=bool)
         known = directions > 1 and off.any() and even[off].std() > 0 and odd[off].std() > 0
         agreement = float(np.corrcoef(even[off], odd[off])[0, 1]) if known else float("nan")
-        grams[name] = SensitivityGram((even + odd) / (samples * directions), how, agreement)
+        grams[name] = SensitivityGram((even + odd) / (samples * directions), how, agreement, np.zeros((0, *even.shape)))
     return grams
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from innersight_graph.errors import InputError
 from innersight_graph.graph.layered import LayeredDiGraph
-from innersight_graph.probe.batches import Batch, Batches, Held
+from innersight_graph.probe.batches import Batch, Batches, Held, Watch, plainly
 from innersight_graph.probe.capturing import eager, forward, forward_until, recorded
 from innersight_graph.probe.cropping import CropPlan, agrees, crop_changes, plan_crops, trial_positions
 from innersight_graph.probe.functions import locate_points
@@ -129,6 +129,7 @@ def occlusion_maps(
     grid: tuple[int, ...] | None = None,
     groups: Mapping[str, NDArray[np.bool_]] | None = None,
     max_memory: int = 2**28,
+    watch: Watch = plainly,
 ) -> Maps:
     """Cover every window in turn and measure every neuron of the layers.
 
@@ -146,6 +147,8 @@ def occlusion_maps(
         Groups for which the root is taken per sample, as Eq. 36 is printed.
     max_memory : int
         Bytes that the covered inputs and recorded outputs may take at a time.
+    watch : callable
+        ``(steps, what they are) -> the same steps``: sees how far the sweep over a batch has come.
     """
     names = list(layers)
     with undisturbed(model) as inner, eager(model), torch.no_grad():
@@ -163,7 +166,7 @@ def occlusion_maps(
             tally.unreadable(name)
             del sites[name]
         method = {name: "batched windows" if name in sites else "not readable" for name in names}
-        sweep = _Sweep(inner, canvas, positions, window, fill, max_memory)
+        sweep = _Sweep(inner, canvas, positions, window, fill, max_memory, watch)
         within = _agreeing(sweep, few.rows(slice(0, 1)), sites, G) if canvas.is_image else {}
         method |= dict.fromkeys(within, "recomputed windows")
         rest = {name: site for name, site in sites.items() if name not in within}
@@ -262,10 +265,11 @@ class _Sweep:
     window: int
     fill: float
     max_memory: int
+    watch: Watch = plainly
 
     def at(self, positions: NDArray[np.intp]) -> _Sweep:
         """Return the same sweep over other positions."""
-        return replace(self, positions=positions)
+        return replace(self, positions=positions, watch=plainly)
 
     def tried(self, layers: Mapping[str, int]) -> _Tally:
         """Return an empty tally for a trial."""
@@ -280,7 +284,7 @@ class _Sweep:
         rows = max(1, min(batch.size, budget // each))
         at_once = max(1, budget // (each * rows))
         for start in range(0, batch.size, rows):
-            for first in range(0, len(self.positions), at_once):
+            for first in self.watch(range(0, len(self.positions), at_once), "windows"):
                 chosen = slice(first, first + at_once)
                 part = image[start : start + rows]
                 found = window_changes(self.model, part, sites, self.positions[chosen], self.window, self.fill)
@@ -300,7 +304,7 @@ class _Sweep:
         at_once = max(1, budget // (each * rows))
         for start in range(0, batch.size, rows):
             part = slice(start, min(start + rows, batch.size))
-            for first in range(0, len(self.positions), at_once):
+            for first in self.watch(range(0, len(self.positions), at_once), "windows"):
                 chosen = slice(first, first + at_once)
                 positions = self.positions[chosen]
                 change = crop_changes(self.model, image[part], clean[-1][part], plan, positions, self.window, self.fill)
@@ -319,7 +323,7 @@ class _Sweep:
         at_once = max(1, budget // max(1, sample_bytes * rows))
         for start in range(0, batch.size, rows):
             part = batch.rows(slice(start, start + rows))
-            for first in range(0, len(self.positions), at_once):
+            for first in self.watch(range(0, len(self.positions), at_once), "windows"):
                 chosen = slice(first, first + at_once)
                 hidden = self.canvas.cover(self.positions[chosen], self.window).to(own.device)
                 covered = _covered(part, hidden, self.fill)

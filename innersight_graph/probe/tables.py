@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from innersight_graph.errors import UnsupportedLayerError
+from innersight_graph.errors import InputError, UnsupportedLayerError
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.probe.batches import Batches
@@ -18,7 +18,7 @@ from innersight_graph.probe.capturing import eager, forward, recorded
 from innersight_graph.probe.session import undisturbed
 from innersight_graph.probe.sites import find_sites
 
-__all__ = ["activations", "measured"]
+__all__ = ["activations", "check_table", "measured"]
 
 
 def activations(
@@ -68,9 +68,18 @@ def activations(
 
 
 def measured(
-    model: nn.Module, data: Any, G: LayeredDiGraph, names: Iterable[str], *, at: str = "closing"
+    model: nn.Module,
+    data: Any,
+    G: LayeredDiGraph,
+    names: Iterable[str],
+    *,
+    at: str = "closing",
+    max_memory: int | None = None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Measure as `activations` does, leaving out the layers that cannot be read."""
+    """Measure as `activations` does, leaving out the layers that cannot be read.
+
+    For ``max_memory`` see `check_table`.
+    """
     tables: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     with undisturbed(model) as inner, eager(model), torch.no_grad():
         sites = find_sites(inner, G, tables, at=at)
@@ -81,4 +90,19 @@ def measured(
                 for name, calls in store.calls.items():
                     if calls:
                         tables[name].append(calls[-1].float().mean(2).cpu().numpy())
+                check_table(tables, max_memory)
     return {name: np.ascontiguousarray(np.concatenate(parts).T) for name, parts in tables.items() if parts}
+
+
+def check_table(parts: Mapping[str, list[NDArray[np.float32]]], max_memory: int | None) -> None:
+    """Refuse tables ``(samples, n_neurons)`` that grow beyond what is allowed for them.
+
+    Counted with them are the two copies, twice as wide, that evaluators work on.
+    """
+    values = sum(part.size for found in parts.values() for part in found)
+    if max_memory is not None and 20 * values > max_memory:
+        raise InputError(
+            f"The outputs of {sum(found[0].shape[1] for found in parts.values() if found)} neurons take more than the "
+            f"{max_memory / 2**20:.0f} MiB allowed (max_memory) on these data; pass fewer samples or layers, or a "
+            "larger max_memory."
+        )

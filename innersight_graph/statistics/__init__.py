@@ -19,6 +19,7 @@ from innersight_graph.statistics.corrections import (
 )
 from innersight_graph.statistics.intervals import (
     bootstrap_interval,
+    jackknife_interval,
     minimum_detectable_effect,
     paired_difference_interval,
     wilson_interval,
@@ -33,6 +34,7 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap_interval",
     "holm",
+    "jackknife_interval",
     "matched_label_draws",
     "max_statistic",
     "mcnemar",
