@@ -1,0 +1,1 @@
+"""The study of real trained networks in pieces: networks, methods, scores, table; run by `real_networks.py`."""
