@@ -205,7 +205,7 @@ def compare(
     out: Out = Path("comparison.csv"),
     seed: Seed = 0,
 ) -> None:
-    """Compare partitions of one graph: communities, agreement, structure (comparison.csv)."""
+    """Compare partitions of one graph: communities, agreement, structure (comparison.csv, or a page: --out x.html)."""
     from innersight_graph.comparison import compare as table
     from innersight_graph.partition import Partition
 
@@ -213,7 +213,7 @@ def compare(
     G = _read_graph(graph)
     given: Any = {path.stem: Partition.from_json(path) for path in partitions} if partitions else methods.split(",")
     comparison = table(G, given, seed=seed)
-    comparison.to_csv(out)
+    comparison.to_html(out) if out.suffix.lower() in (".html", ".htm") else comparison.to_csv(out)
     console().print(str(comparison))
     console().print(f"Wrote {out}.")
 

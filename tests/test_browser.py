@@ -303,6 +303,33 @@ def test_tabs_by_click_and_by_key(page: Any) -> None:
     assert page.get_attribute("#tab-compare", "aria-selected") == "true"
 
 
+def test_neurons_are_followed_through_several_groupings(watched: Watched, tmp_path: Path) -> None:
+    G, P = partitioned(DIGITS)
+    labels = {name: np.random.default_rng(1).permutation(P.labels(name)) for name in P.layers}
+    others = {name: Partition.from_labels(G, labels, method=name) for name in ("second", "third")}
+    to_html(G, P, tmp_path / "three.html", label="first", alternatives=others)
+    page = watched.open(tmp_path / "three.html")
+    page.click("#tab-compare")
+    assert "agree to" in page.inner_text("#compare .lead")
+    columns = "#compare svg.alluvial .axis"
+    assert page.locator(columns).all_text_contents() == ["first", "second", "third"]
+    # The second and third are equal: no ribbon between them splits a community.
+    page.click("#compare .chip:has-text('first')")
+    assert page.locator(columns).all_text_contents() == ["second", "third"]
+    blocks = page.locator("#compare svg.alluvial .block")
+    assert page.locator("#compare svg.alluvial path.ribbon").count() * 2 == blocks.count()
+    page.click("#compare .chip:has-text('first')")
+    assert page.locator(columns).all_text_contents() == ["second", "third", "first"]
+    blocks.first.hover()
+    assert "neurons · third keeps them together · first splits them" in page.inner_text("#compare .told")
+    assert page.locator("#compare path.ribbon.dim").count() > 0
+    page.mouse.move(5, 5)
+    assert page.locator("#compare path.ribbon.dim").count() == 0
+    blocks.first.click()
+    assert page.evaluate("InnerSight.scene().method") == "second"
+    assert page.locator("#graph").is_visible()
+
+
 def test_zoom_fit_and_help(page: Any) -> None:
     scale = page.evaluate("network.getScale()")
     page.click("#closer")

@@ -66,6 +66,8 @@ def test_compare_runs_methods_or_reads_partitions(folder: Path) -> None:
     run("compare", str(folder / "graph.npz"), str(folder / "partition.json"), "--out", str(target))
     assert target.read_text(encoding="utf-8").splitlines()[1].startswith("partition,")
     run("compare", str(folder / "graph.npz"), "--methods", "louvain,random", "--out", str(target))
+    run("compare", str(folder / "graph.npz"), "--methods", "degree,random", "--out", str(target.with_suffix(".html")))
+    assert "Communities by random and degree" in target.with_suffix(".html").read_text(encoding="utf-8")
     assert [line.split(",")[0] for line in target.read_text(encoding="utf-8").splitlines()] == [
         "method",
         "louvain",

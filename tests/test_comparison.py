@@ -65,6 +65,33 @@ def test_evaluators_are_named_and_scored(tmp_path) -> None:  # type: ignore[no-u
     assert "<td>truth</td>" in table._repr_html_()
 
 
+def test_closings_against_random_groups_have_columns_and_a_page(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    import torch
+
+    import innersight_graph as isg
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.ReLU(), torch.nn.Linear(12, 3))
+    data = torch.randn(60, 6), torch.arange(60) % 3
+    G = isg.neuron_graph(model, data)
+    ablation = isg.Ablation(model, data)
+    table = compare(G, ["degree", "random"], [ablation, len], nulls=19, seed=0)
+    row, report = table.rows[1], table.reports["random"]
+    assert report.partition == table.partitions["random"]
+    assert row["len"] == len(table.partitions["random"])
+    alone = ablation.evaluate(G, table.partitions["random"], nulls=19, seed=0)
+    assert row["ablation"] == pytest.approx(float(alone))
+    assert row["ablation specificity"] == pytest.approx(alone.details["specificity_ratio"]["0"])
+    assert 0 <= row["ablation supported"] <= 1
+    without = compare(G, ["degree"], [ablation], seed=0)
+    assert "ablation specificity" not in without.columns
+    page = table.to_html(tmp_path / "comparison.html", title="Two controls")
+    text = page.path.read_text(encoding="utf-8")
+    assert "Two controls" in text
+    assert all(f'"{name}"' in text for name in ("degree", "random", "seconds", "ablation specificity"))
+    assert "closing a random group" in text
+
+
 def test_functions_and_repeated_methods_have_names() -> None:
     def halves(G, layers=None, seed=None):  # type: ignore[no-untyped-def]
         return [range(17), range(17, 34)]

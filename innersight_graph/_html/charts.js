@@ -105,33 +105,81 @@
       })))));
   }
 
-  /* Ribbons from the communities of one partition to those of another, one layer. */
-  function alluvial(flows, leftNames, rightNames, hueOf) {
-    const width = 560, gap = 5, total = flows.reduce((sum, row) => sum + row.reduce((a, b) => a + b, 0), 0);
-    const rows = Math.max(leftNames.length, rightNames.length), height = Math.max(180, Math.min(520, 26 * rows));
-    const unit = (height - gap * (rows - 1) - 4) / total;
-    const leftSize = flows.map((row) => row.reduce((a, b) => a + b, 0));
-    const rightSize = rightNames.map((_, j) => flows.reduce((sum, row) => sum + row[j], 0));
-    const place = (sizes) => {
-      let y = 2;
-      return sizes.map((size) => { const at = y; y += size * unit + gap; return at; });
+  /* Several groupings of the same neurons side by side. A neuron keeps the colour of its community in the first column;
+     within a column communities stand where most of their neurons come from, so that ribbons cross little.
+     columns: {name, of: community of each neuron or -1, blocks: [{name, hue, open}]}; say(text) tells what is pointed at. */
+  function alluvial(columns, say) {
+    const n = columns[0].of.length, sizes = columns.map((c) => c.blocks.map((_, k) => c.of.filter((v) => v === k).length));
+    const most = Math.max(...columns.map((c) => c.blocks.length)), gap = 5, top = 26, side = 96;
+    const width = Math.max(620, 250 * columns.length), height = Math.max(230, Math.min(620, 27 * most)) + top;
+    const unit = (height - top - gap * most) / Math.max(1, n);
+    const x = (i) => side + (i * (width - 2 * side)) / Math.max(1, columns.length - 1);
+    const place = [];
+    columns.forEach((c, i) => {
+      const from = (k) => {
+        if (!i) return k;
+        const at = c.of.flatMap((v, m) => (v === k && columns[i - 1].of[m] >= 0 ? [place[i - 1][columns[i - 1].of[m]]] : []));
+        return at.length ? at.reduce((p, q) => p + q, 0) / at.length : Infinity;
+      };
+      const order = c.blocks.map((_, k) => [from(k), k]).sort((p, q) => p[0] - q[0] || p[1] - q[1]).map((p) => p[1]);
+      let y = top + (height - top - sizes[i].reduce((p, q) => p + q, 0) * unit - gap * (order.length - 1)) / 2;
+      place.push([]);
+      for (const k of order) { place[i][k] = y; y += sizes[i][k] * unit + gap; }
+    });
+    const drawn = [], start = columns[0];
+    const describe = (i, k) => {
+      const c = columns[i], members = c.of.flatMap((v, m) => (v === k ? [m] : [])), text = [`${columns[i].name} ${c.blocks[k].name}: ${members.length} neurons`];
+      columns.forEach((other, j) => {
+        if (j === i) return;
+        const shares = other.blocks.map((b, q) => [members.filter((m) => other.of[m] === q).length, b.name]).filter((s) => s[0]).sort((p, q) => q[0] - p[0]);
+        text.push(`${other.name} ${shares.length === 1 ? "keeps them together" : `splits them ${shares.slice(0, 5).map((s) => s[0]).join(" + ")}${shares.length > 5 ? " + …" : ""}`}`);
+      });
+      return text.join(" · ");
     };
-    const leftY = place(leftSize), rightY = place(rightSize), nextL = leftY.slice(), nextR = rightY.slice();
-    const x1 = 92, x2 = width - 92, middle = (x1 + x2) / 2, ribbons = [];
-    flows.forEach((row, i) => row.forEach((n, j) => {
-      if (!n) return;
-      const h = n * unit, a = nextL[i], b = nextR[j];
-      nextL[i] += h;
-      nextR[j] += h;
-      const d = `M${x1},${a}C${middle},${a} ${middle},${b} ${x2},${b}V${b + h}C${middle},${b + h} ${middle},${a + h} ${x1},${a + h}Z`;
-      ribbons.push(svg("path", { d, fill: InnerSight.hue(hueOf(i)), class: "ribbon" }, svg("title", {}, `${clip(leftNames[i], 60)} to ${clip(rightNames[j], 60)}: ${n} neurons`)));
-    }));
-    const block = (x, ys, sizes, names, anchor, at) => names.map((name, i) => [
-      svg("rect", { x, y: ys[i], width: 10, height: Math.max(1, sizes[i] * unit), rx: 2, fill: at(i), class: "block" }),
-      svg("text", { x: anchor === "end" ? x - 6 : x + 16, y: ys[i] + (sizes[i] * unit) / 2 + 4, "text-anchor": anchor }, `${clip(name, 9)} · ${sizes[i]}`),
+    const point = (members, text) => {
+      const wanted = new Set(members);
+      for (const r of drawn) r.node.classList.toggle("dim", members.length > 0 && !r.members.some((m) => wanted.has(m)));
+      say(text);
+    };
+    const leave = () => point([], "");
+    for (let i = 0; i + 1 < columns.length; i += 1) {
+      const a = columns[i], b = columns[i + 1], groups = new Map();
+      for (let m = 0; m < n; m += 1) {
+        if (a.of[m] < 0 || b.of[m] < 0) continue;
+        const key = `${a.of[m]} ${b.of[m]} ${start.of[m]}`;
+        if (!groups.has(key)) groups.set(key, []);
+        groups.get(key).push(m);
+      }
+      const rank = (j, k) => place[j][k] ?? -1, nextA = place[i].slice(), nextB = place[i + 1].slice();
+      const all = Array.from(groups.values()), first = (g) => rank(0, start.of[g[0]]);
+      const ends = new Map(all.map((g) => [g, []]));
+      for (const [next, of, other, far] of [[nextA, a.of, b.of, i + 1], [nextB, b.of, a.of, i]]) {
+        for (const g of all.slice().sort((p, q) => rank(far, other[p[0]]) - rank(far, other[q[0]]) || first(p) - first(q))) {
+          ends.get(g).push(next[of[g[0]]]);
+          next[of[g[0]]] += g.length * unit;
+        }
+      }
+      const x1 = x(i) + 5, x2 = x(i + 1) - 5, middle = (x1 + x2) / 2;
+      for (const g of all) {
+        const [ya, yb] = ends.get(g), h = g.length * unit, k = start.of[g[0]];
+        const d = `M${x1},${ya}C${middle},${ya} ${middle},${yb} ${x2},${yb}V${yb + h}C${middle},${yb + h} ${middle},${ya + h} ${x1},${ya + h}Z`;
+        const text = `${g.length} neurons: ${a.name} ${a.blocks[a.of[g[0]]].name} → ${b.name} ${b.blocks[b.of[g[0]]].name}`;
+        const node = svg("path", { d, fill: k < 0 ? theme.grey : InnerSight.hue(start.blocks[k].hue), class: "ribbon", onpointerenter: () => point(g, text), onpointerleave: leave }, svg("title", {}, text));
+        drawn.push({ node, members: g });
+      }
+    }
+    const blocks = columns.map((c, i) => [
+      svg("text", { x: x(i), y: 14, "text-anchor": "middle", class: "axis" }, clip(c.name, 30)),
+      c.blocks.map((block, k) => {
+        const members = c.of.flatMap((v, m) => (v === k ? [m] : [])), h = Math.max(1, members.length * unit), last = i === columns.length - 1 && i > 0;
+        const open = (event) => { if (event.type === "click" || event.key === "Enter") block.open?.(); };
+        return svg("g", { class: "block", tabindex: 0, role: "button", "aria-label": describe(i, k), onclick: open, onkeydown: open, onfocus: () => point(members, describe(i, k)), onblur: leave, onpointerenter: () => point(members, describe(i, k)), onpointerleave: leave },
+          svg("rect", { x: x(i) - 5, y: place[i][k], width: 10, height: h, rx: 2, fill: i ? theme.grey : InnerSight.hue(block.hue) }),
+          svg("text", { x: last ? x(i) + 12 : x(i) - 12, y: place[i][k] + h / 2 + 4, "text-anchor": last ? "start" : "end" }, `${clip(block.name, 12)} · ${members.length}`));
+      }),
     ]);
-    return svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart alluvial", role: "img", "aria-label": `How ${leftNames.length} communities share their neurons with ${rightNames.length} others` },
-      ribbons, block(x1 - 10, leftY, leftSize, leftNames, "end", (i) => InnerSight.hue(hueOf(i))), block(x2, rightY, rightSize, rightNames, "start", () => theme.grey));
+    return svg("svg", { viewBox: `0 0 ${width} ${height + 4}`, class: "chart alluvial", role: "img", "aria-label": `How ${columns.map((c) => c.name).join(", ")} group the same neurons` },
+      drawn.map((r) => r.node), blocks);
   }
 
   InnerSight.charts = { bars, violins, heatmap, curve, matrix, alluvial };

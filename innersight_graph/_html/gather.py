@@ -96,15 +96,20 @@ def scene_records(entries: Sequence[Entry], images: Any) -> list[dict[str, Any]]
     return records
 
 
-def comparison(entries: Sequence[Entry]) -> dict[str, Any] | None:
-    """Return agreement and scores of all partitions, or None if there is only one."""
+def comparison(
+    entries: Sequence[Entry], scores: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any] | None:
+    """Return agreement and scores of all partitions, or None for one alone; scores given replace the reports'."""
     if len(entries) < 2:
         return None
     names = [clip(entry.label, 60) for entry in entries]
-    columns = list(
-        dict.fromkeys(name for entry in entries if entry.report is not None for name in entry.report.evaluations)
-    )
-    rows = [[_score(entry.report, name) for name in columns] for entry in entries]
+    known = scores or {
+        entry.label: {name: float(e.value) for name, e in entry.report.evaluations.items()}
+        for entry in entries
+        if entry.report is not None
+    }
+    columns = list(dict.fromkeys(name for values in known.values() for name in values))
+    rows = [[rounded(known.get(entry.label, {}).get(name)) for name in columns] for entry in entries]
     nodes = entries[0].partition.nodes
     comparable = [i for i, entry in enumerate(entries) if entry.partition.nodes == nodes and entry.scene.detail.neurons]
     everyone_same = all(entry.partition.nodes == nodes for entry in entries)
@@ -113,20 +118,28 @@ def comparison(entries: Sequence[Entry]) -> dict[str, Any] | None:
         "names": names, "columns": [clip(name, 40) for name in columns], "rows": rows,
         "scene": list(range(len(entries))),
         "sizes": [_found(entry.partition) for entry in entries], "agreement": table, "comparable": comparable,
-        "note": "Scores of the whole partition, each in its own unit; a dash: not run." if columns else None,
+        "note": _reading(columns),
     }  # fmt: skip
+
+
+def _reading(columns: Sequence[str]) -> str | None:
+    """Say how to read the columns of the scores."""
+    if not columns:
+        return None
+    text = "Scores of the whole partition, each in its own unit; a dash: not run."
+    if any(name.endswith(" specificity") for name in columns):
+        text += (
+            " Specificity: how many times more closing a community differs between classes than closing a random group "
+            "of its size, mean over layers; 1 is chance. Supported: share of the communities of which that holds "
+            "beyond chance, closed at zero and at the mean."
+        )
+    return text
 
 
 def _found(P: Partition) -> int:
     """Return the number of communities without the silent groups, which no detector found."""
     silent = {stats.get("silent") for stats in P.stats.values()} - {None}
     return sum(bool(community) and position not in silent for position, community in enumerate(P))
-
-
-def _score(report: Report | None, name: str) -> Any:
-    if report is None or name not in report.evaluations:
-        return None
-    return rounded(float(report.evaluations[name].value))
 
 
 def fallback(record: dict[str, Any], said: Sequence[dict[str, str]]) -> dict[str, Any]:

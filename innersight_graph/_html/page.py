@@ -94,6 +94,7 @@ def to_html(
     sweep: Any = None,
     findings: Sequence[tuple[str, str]] = (),
     figures: Mapping[str, Figure] | None = None,
+    scores: Mapping[str, Mapping[str, Any]] | None = None,
     theme: str = "auto",
     max_edges: int | None = None,
 ) -> Page:
@@ -131,6 +132,8 @@ def to_html(
     figures : mapping from caption to matplotlib.figure.Figure, optional
         Figures for a tab of their own, such as those of `innersight_graph.figures`: each as SVG or as PNG, whichever
         is smaller.
+    scores : mapping from label to mapping, optional
+        Numbers to compare the partitions by, by name, in place of their reports' scores; see `Comparison.to_html`.
     theme : {"auto", "light", "dark"}, default "auto"
         ``"auto"`` follows the reader's system.
     max_edges : int, optional
@@ -168,7 +171,7 @@ def to_html(
     page = make_page(
         G, P, report, title=title, label=label, alternatives=alternatives, class_names=class_names, images=images,
         sweep=sweep,
-        findings=findings, figures=figures, theme=theme, max_edges=max_edges,
+        findings=findings, figures=figures, scores=scores, theme=theme, max_edges=max_edges,
     )  # fmt: skip
     # Line ends stay as they are: the policy in the page names its scripts by their exact bytes.
     write_text(path, page.html, "page")
@@ -188,6 +191,7 @@ def make_page(
     sweep: Any = None,
     findings: Sequence[tuple[str, str]] = (),
     figures: Mapping[str, Figure] | None = None,
+    scores: Mapping[str, Mapping[str, Any]] | None = None,
     theme: str = "auto",
     max_edges: int | None = None,
 ) -> Page:
@@ -202,7 +206,7 @@ def make_page(
     heading = clip(title or f"InnerSight · {n_neurons:,} neurons in {n_layers} layers")
     payload = {
         "title": heading, "theme": theme, "view": first.detail.view, "scenes": records, "findings": said,
-        "compare": comparison(scenes), "sweep": sweep_record(sweep),
+        "compare": comparison(scenes, scores), "sweep": sweep_record(sweep),
     }  # fmt: skip
     net = overview(first)
     pictures = embedded(figures)

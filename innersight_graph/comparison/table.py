@@ -1,4 +1,4 @@
-"""`compare`: several partitions of one graph in one table, with what they agree on and how they score."""
+"""`compare`: several partitions of one graph in one table and on one page, with agreement, scores and live effects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,13 @@ from innersight_graph.detection._layers import resolve_seed
 from innersight_graph.errors import InputError, MissingExtraError
 from innersight_graph.files import write_text
 from innersight_graph.graph.interchange import as_layered
+from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition, agreement, as_partition
+
+if TYPE_CHECKING:
+    from innersight_graph._html import Page
+    from innersight_graph.evaluation.result import Evaluation
+    from innersight_graph.report import Report
 
 __all__ = ["Comparison", "compare"]
 
@@ -34,10 +40,16 @@ class Comparison:
     rows : tuple of dict
         One for each method: ``method``, ``communities``, ``largest`` (share of the neurons in the largest community),
         ``agreement`` (mean ARI with the other rows), ``reference`` (ARI with the reference, where one was given), one
-        column for each evaluator, ``stability`` (ARI between seeds), ``seconds``.
+        column for each evaluator, ``stability`` (ARI between seeds), ``seconds``. With random groups to compare with
+        (``nulls``), a closing evaluator adds ``<name> specificity`` (how many times more class-specific closing a
+        community is than closing a random group of its size, geometric mean over layers) and ``<name> supported``
+        (share of the communities of which that holds, closed at zero and at the mean).
     partitions : mapping from name to Partition
     agreements : ndarray (n_methods, n_methods)
         ARI of each pair of rows.
+    reports : mapping from name to Report
+        What the evaluators found of each partition, community by community.
+    graph : LayeredDiGraph
 
     Examples
     --------
@@ -50,6 +62,8 @@ class Comparison:
     rows: tuple[dict[str, Any], ...]
     partitions: Mapping[str, Partition]
     agreements: npt.NDArray[np.float64]
+    reports: Mapping[str, Report]
+    graph: LayeredDiGraph
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -83,6 +97,33 @@ class Comparison:
                 raise InputError(f"There is no row {name!r}; choose among {', '.join(map(repr, self.partitions))}.")
         return alluvial(self.partitions[first], self.partitions[second], layer=layer, names=(first, second))
 
+    def to_html(self, path: str | os.PathLike[str], *, title: str | None = None, **options: Any) -> Page:
+        """Write one offline page: every partition as a picture to switch to, the table, and who goes where.
+
+        Parameters
+        ----------
+        path : path
+        title : str, optional
+            Heading; by default it names the methods.
+        **options
+            As in `innersight_graph.to_html`: ``images``, ``class_names``, ``theme``, …
+
+        Returns
+        -------
+        Page
+        """
+        from innersight_graph._html import to_html
+
+        first, *others = self.partitions
+        names = f"{', '.join(others)} and {first}" if others else first
+        shown = [column for column in self.columns if column not in ("method", "communities")]
+        scores = {row["method"]: {column: row.get(column) for column in shown} for row in self.rows}
+        return to_html(
+            self.graph, self.partitions[first], path, self.reports[first], label=first,
+            alternatives={name: (self.partitions[name], self.reports[name]) for name in others},
+            title=title or f"Communities by {names}", scores=scores, **options,
+        )  # fmt: skip
+
     def __str__(self) -> str:
         cells = [list(self.columns), *([_cell(row.get(column)) for column in self.columns] for row in self.rows)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(self.columns))]
@@ -112,6 +153,7 @@ def compare(
     reference: Partition | None = None,
     repeats: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    nulls: int = 0,
     layers: str | Iterable[str] | None = None,
     seed: int | None = None,
     progress: bool = False,
@@ -134,6 +176,8 @@ def compare(
         method itself reports.
     options : mapping from method name to mapping, optional
         Keyword arguments of single methods, e.g. ``{"spectral": {"n_communities": 8}}``.
+    nulls : int
+        Random partitions with the same sizes that evaluators compare each partition with; 0 for none.
     layers : str, iterable of str, or None
         Layers to partition; None is every hidden layer.
     seed : int, optional
@@ -164,6 +208,7 @@ def compare(
     named = _named(partitions)
     judges = list(evaluators) or _structure(graph)
     found: dict[str, Partition] = {}
+    reports: dict[str, Report] = {}
     rows = []
     for name, method in _tracked(named.items(), len(named), progress):
         row: dict[str, Any] = {"method": name}
@@ -172,13 +217,15 @@ def compare(
         row |= {"communities": _count(found[name]), "largest": _largest(found[name]), "agreement": None}
         if reference is not None:
             row["reference"] = agreement(reference, found[name]).ari
-        row |= {_name(judge): _judge(judge, graph, found[name], entropy) for judge in judges}
+        reports[name] = _report(graph, found[name], judges, nulls, entropy)
+        for judged, evaluation in reports[name].evaluations.items():
+            row |= {judged: _finite(evaluation.value), **_specificity(judged, evaluation)}
         rows.append(row | {"stability": stability, "seconds": seconds})
     agreements = _agreements(list(found.values()))
     for i, row in enumerate(rows):
         others = np.delete(agreements[i], i)
         row["agreement"] = float(np.nanmean(others)) if np.isfinite(others).any() else None
-    return Comparison(tuple(rows), found, agreements)
+    return Comparison(tuple(rows), found, agreements, reports, graph)
 
 
 def stability_of(partitions: Sequence[Partition]) -> float | None:
@@ -241,10 +288,39 @@ def _structure(G: Any) -> list[Any]:
     return [Structure(G)]
 
 
-def _judge(judge: Any, G: Any, P: Partition, seed: int) -> float | None:
-    value = judge.evaluate(G, P, seed=seed) if hasattr(judge, "evaluate") else judge(P)
-    number = float(value)
-    return number if np.isfinite(number) else None
+def _report(G: LayeredDiGraph, P: Partition, judges: Sequence[Any], nulls: int, seed: int) -> Report:
+    from innersight_graph.report import evaluate
+
+    return evaluate(G, P, [_of_both(judge) for judge in judges], nulls=nulls, seed=seed)
+
+
+def _of_both(judge: Any) -> Any:
+    """Return an evaluator as it is, and a function of a partition as one of graph and partition."""
+    if hasattr(judge, "evaluate"):
+        return judge
+
+    def score(G: Any, P: Partition) -> float:
+        return float(judge(P))
+
+    score.__name__ = _name(judge)
+    return score
+
+
+def _specificity(name: str, evaluation: Evaluation) -> dict[str, float]:
+    """Return what a closing evaluator says of the communities against random groups, if it was asked to."""
+    ratios = np.array(list(evaluation.details.get("specificity_ratio", {}).values()), dtype=float)
+    usable = ratios[np.isfinite(ratios) & (ratios > 0)]
+    if not usable.size:
+        return {}
+    found = {f"{name} specificity": float(np.exp(np.log(usable).mean()))}
+    tested = np.isfinite(np.asarray(evaluation.p_values.get("specificity", []), dtype=float))
+    if tested.any():
+        found[f"{name} supported"] = float(np.mean(np.asarray(evaluation.details["supported"])[tested]))
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _count(P: Partition) -> int:
