@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 
 import networkx as nx
 import numpy as np
 import pytest
+from scipy.integrate import IntegrationWarning, quad
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
@@ -17,8 +19,8 @@ from innersight_graph.errors import InputError
 from innersight_graph.mixture.criteria import STRENGTHS, adjusted_rand, evidence, exact_icl, stability
 from innersight_graph.mixture.estimators import BernoulliMixture, MultinomialMixture
 from innersight_graph.mixture.gate import judge, shuffled_within_rows
-from innersight_graph.mixture.held_out import held_out
-from innersight_graph.mixture.polish import Solution, improved, leave_one_out, settle, winner
+from innersight_graph.mixture.held_out import _score, held_out
+from innersight_graph.mixture.polish import Solution, _sweep, improved, leave_one_out, settle, winner
 from innersight_graph.mixture.starts import DETERMINISTIC, INITS, Starter, structured_kind
 
 
@@ -198,6 +200,62 @@ def test_multinomial_evidence_is_the_polya_urn():
     assert exact_icl(problem, labels, strength=32.0) == pytest.approx(expected + grouping)
 
 
+def beta_integral(a, b):
+    """Integral of p^a (1 - p)^b by quadrature, whose weights take care of exponents below zero."""
+    with warnings.catch_warnings():
+        # Sharp peaks reach 1e-12 and no further, which the quadrature deplores.
+        warnings.simplefilter("ignore", IntegrationWarning)
+        return quad(lambda p: 1.0, 0.0, 1.0, weight="alg", wvar=(float(a), float(b)), epsabs=0.0)[0]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_icl_equals_numerical_integration(masked):
+    """Every parameter integrated out by quadrature: probabilities one column at a time, sizes, and the strength."""
+    rng = np.random.default_rng(20)
+    X, labels = planted(9, 5, 2, 30)
+    labels[:2] = 0, 1
+    X[0], X[1] = True, False
+    mask = rng.random(X.shape) < 0.8 if masked else np.ones(X.shape, bool)
+    mask[:2] = True
+    X &= mask
+    means = X.sum(axis=0) / mask.sum(axis=0)
+    each = []
+    for strength in STRENGTHS:
+        total = 0.0
+        for k, j in itertools.product((0, 1), range(5)):
+            rows = (labels == k) & mask[:, j]
+            hits, misses = int(X[rows, j].sum()), int((~X[rows, j]).sum())
+            if np.isinf(strength):
+                total += hits * math.log(means[j]) + misses * math.log(1.0 - means[j])
+                continue
+            a, b = strength * means[j] + hits - 1.0, strength * (1.0 - means[j]) + misses - 1.0
+            total += math.log(beta_integral(a, b) / beta_integral(a - hits, b - misses))
+        each.append(total)
+    grouping = math.log(beta_integral(*np.bincount(labels)))
+    expected = grouping + np.logaddexp.reduce(each) - math.log(len(STRENGTHS))
+    problem = Problem(BinaryTable.from_array(X, mask if masked else None))
+    assert exact_icl(problem, labels) == pytest.approx(expected, rel=1e-7)
+
+
+def test_multinomial_icl_equals_numerical_integration():
+    """Two columns a block: a community's share of the first is all there is to integrate."""
+    X, labels = planted(8, 4, 2, 31)
+    X[0], X[1] = True, [True, False, True, False]
+    labels[:2] = 0, 1
+    groups = np.array([0, 0, 1, 1])
+    problem = Problem(BinaryTable.from_array(X, likelihood="multinomial", groups=groups, merge=False), "multinomial")
+    links = X.sum(axis=0)
+    for strength in STRENGTHS[:-1]:
+        total = 0.0
+        for k, first in itertools.product((0, 1), (0, 2)):
+            hits = X[labels == k][:, first : first + 2].sum(axis=0)
+            pseudo = links[first : first + 2] / links[first : first + 2].sum() * 2 * strength / 32.0
+            posterior, prior = pseudo + hits - 1.0, pseudo - 1.0
+            total += math.log(beta_integral(*posterior) / beta_integral(*prior))
+        grouping = math.log(beta_integral(*np.bincount(labels)))
+        assert exact_icl(problem, labels, strength=strength) == pytest.approx(total + grouping, rel=1e-7)
+
+
 def test_adjusted_rand_equals_scikit_learn():
     rng = np.random.default_rng(11)
     for _ in range(20):
@@ -284,6 +342,50 @@ def test_leave_one_out_finds_what_random_starts_miss():
     moved = leave_one_out(problem, Solution(4, state, value, 0, 1, True))
     assert moved is not None
     assert adjusted_rand(moved.labels, truth) > adjusted_rand(state.argmax(axis=0), truth)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_leave_one_out_equals_taking_the_row_out(masked):
+    """Each row's community by counts in which it really is not, one entry at a time."""
+    rng = np.random.default_rng(40)
+    X, _ = planted(14, 9, 3, 32, strength=0.7)
+    mask = rng.random(X.shape) < 0.8 if masked else np.ones(X.shape, bool)
+    X &= mask
+    labels, strength = np.arange(14) % 3, 8.0
+    means = np.clip(X.sum(axis=0) / mask.sum(axis=0), 1e-6, 1 - 1e-6)
+    expected = []
+    for i in range(14):
+        others = np.arange(14) != i
+        scores = []
+        for k in range(3):
+            rows = others & (labels == k)
+            score = math.log(rows.sum() + 1.0)
+            for j in np.flatnonzero(mask[i]):
+                hits, volume = X[rows & mask[:, j], j].sum(), (rows & mask[:, j]).sum()
+                share = (hits + strength * means[j]) / (volume + strength)
+                score += math.log(share if X[i, j] else 1.0 - share)
+            scores.append(score)
+        expected.append(int(np.argmax(scores)))
+    problem = Problem(BinaryTable.from_array(X, mask if masked else None))
+    np.testing.assert_array_equal(_sweep(problem, labels, 3, strength), expected)
+    assert expected != labels.tolist()
+
+
+def test_held_out_rows_are_scored_by_what_the_others_say():
+    """One fold by hand: weights, shrunk shares, and the mixture of both over every unseen row."""
+    X, _ = planted(24, 7, 2, 33)
+    problem = Problem(BinaryTable.from_array(X, merge=False))
+    fitted, unseen = (Problem(problem.table.take(rows)) for rows in (np.arange(16), np.arange(16, 24)))
+    q = np.random.default_rng(0).dirichlet(np.ones(2), size=16).T
+    strength = evidence(fitted, q.argmax(axis=0)).likeliest
+    means = np.clip(X[:16].mean(axis=0), 1e-6, 1 - 1e-6)
+    mass = q.sum(axis=1)
+    share = (q @ X[:16] + strength * means) / (mass[:, None] + strength)
+    weight = (mass + 1.0) / (mass + 1.0).sum()
+    expected = sum(
+        math.log(sum(weight[k] * np.prod(np.where(row, share[k], 1.0 - share[k])) for k in range(2))) for row in X[16:]
+    )
+    assert _score(fitted, unseen, q) == pytest.approx(expected)
 
 
 # ------------------------------------------------------------------ estimators

@@ -36,6 +36,11 @@ _TINY = 1e-30
 _FREE_ENTRIES, _PACKED_ENTRIES, _PADDING = 1 << 15, 1 << 17, 1.7
 
 
+# Rows between two communities never come to rest in float32: rounding of their densities moves them from state to state
+# for ever. After so many iterations a change that such a rounding explains counts as none.
+_PATIENCE, _ROUNDING = 25, 2.0**-21
+
+
 class TorchEngine:
     """Batched EM in float32.
 
@@ -149,7 +154,12 @@ class TorchEngine:
         batch.weigh_in()
         batch.q = torch.softmax(batch.joint, dim=1)
         batch.iterations += 1
-        batch.moved = ((batch.q - batch.known).abs_().amax(dim=2) > tol) & batch.valid
+        change = (batch.q - batch.known).abs_()
+        late = (batch.iterations > _PATIENCE).nonzero().squeeze(1).to(self.device)
+        if len(late):
+            q = batch.q[late]
+            change[late] -= _ROUNDING * batch.density[late].abs_() * q * (1.0 - q)
+        batch.moved = (change.amax(dim=2) > tol) & batch.valid
         still = ~batch.moved.any(dim=1)
         over = batch.iterations >= max_iter
         ended = (still.cpu() | over).nonzero().squeeze(1)

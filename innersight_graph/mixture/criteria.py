@@ -27,15 +27,16 @@ _LOOKUP_ROWS = 512
 def live_counts(
     problem: Problem, labels: NDArray[np.integer], n_labels: int, dtype: type[np.floating[Any]] = np.float64
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Ones (k, columns), observed entries (k, columns) and sizes (k,) of hard communities, all of them exact."""
+    """Ones (k, columns), observed entries (k, columns; k, 1 if all are) and sizes (k,) of hard communities; exact."""
     member = (labels[None, :] == np.arange(n_labels)[:, None]).astype(np.float32)
     table = problem.table
     sizes = member.sum(axis=1, dtype=dtype)
     ones = np.empty((n_labels, table.n_columns), dtype=dtype)
-    observed = np.empty_like(ones)
+    observed = sizes[:, None] if table.observed_bits is None else np.empty_like(ones)
     for columns, values, seen in table.blocks():
         ones[:, columns] = member @ values
-        observed[:, columns] = sizes[:, None] if seen is None else member @ seen
+        if seen is not None:
+            observed[:, columns] = member @ seen
     return ones, observed, sizes
 
 
@@ -109,7 +110,7 @@ def _evidence(problem: Problem, labels: NDArray[np.integer], k: int, strengths: 
     if problem.likelihood == "bernoulli" and table.observed_bits is None and table.n_rows <= _LOOKUP_ROWS:
         return _looked_up_evidence(problem, ones, sizes, strengths)
     value = _EVIDENCE[problem.likelihood]
-    return np.array([value(problem, ones, observed, sizes, strength) for strength in strengths])
+    return np.array([value(problem, ones, observed, strength) for strength in strengths])
 
 
 def _looked_up_evidence(
@@ -124,9 +125,9 @@ def _looked_up_evidence(
         hits, totals, weight = hits[:, used], totals[used], weight[used]
     misses = sizes[:, None].astype(np.intp) - hits
     width = n + 1
-    weights = np.broadcast_to(weight, hits.shape).ravel()
-    seen = np.bincount((totals * width + hits).ravel(), weights, width * width)
-    seen += np.bincount(((n - totals) * width + misses).ravel(), weights, width * width)
+    repeats = np.broadcast_to(weight, hits.shape).ravel() if problem.table.merged else None
+    seen = np.bincount((totals * width + hits).ravel(), repeats, width * width)
+    seen = seen + np.bincount(((n - totals) * width + misses).ravel(), repeats, width * width)
     result = np.empty(len(strengths))
     for i, strength in enumerate(strengths):
         if np.isinf(strength):
@@ -151,7 +152,6 @@ def _bernoulli_evidence(
     problem: Problem,
     ones: NDArray[np.float64],
     observed: NDArray[np.float64],
-    sizes: NDArray[np.float64],
     strength: float,
 ) -> float:
     table = problem.table
@@ -159,14 +159,14 @@ def _bernoulli_evidence(
     # Without information (possible where columns were not merged) a column's evidence is 0 in every grouping.
     used = (mean > 0) & (mean < 1)
     mean, weight = mean[used], table.multiplicity[used]
-    hits, misses = ones[:, used], observed[:, used] - ones[:, used]
+    hits = ones[:, used]
+    seen = observed if observed.shape[1] == 1 else observed[:, used]
+    misses = seen - hits
     if np.isinf(strength):
         return float(((hits * np.log(mean) + misses * np.log1p(-mean)) * weight).sum())
     a, b = strength * mean, strength * (1.0 - mean)
-    volume = (
-        gammaln(strength + observed[:, used]) if table.observed_bits is not None else gammaln(strength + sizes)[:, None]
-    )
-    each = gammaln(a + hits) + gammaln(b + misses) - volume + (gammaln(strength) - gammaln(a) - gammaln(b))
+    each = gammaln(a + hits) + gammaln(b + misses) - gammaln(strength + seen)
+    each += gammaln(strength) - gammaln(a) - gammaln(b)
     return float((each * weight).sum())
 
 
@@ -174,7 +174,6 @@ def _multinomial_evidence(
     problem: Problem,
     ones: NDArray[np.float64],
     observed: NDArray[np.float64],
-    sizes: NDArray[np.float64],
     strength: float,
 ) -> float:
     table = problem.table

@@ -73,15 +73,16 @@ def held_out(
 def _score(fitted: Problem, unseen: Problem, q: NDArray[np.float64]) -> float:
     """Log-likelihood of the rows of `unseen` under the mixture that `q` makes of the rows of `fitted`."""
     table = fitted.table
-    ones = np.empty((len(q), table.n_columns))
-    observed = np.empty_like(ones)
     mass = q.sum(axis=1)
-    for columns, values, seen in table.blocks():
+    ones = np.empty((len(q), table.n_columns))
+    observed = mass[:, None] if table.observed_bits is None else np.empty_like(ones)
+    for columns, values, seen in table.blocks(np.float64):
         ones[:, columns] = q @ values
-        observed[:, columns] = mass[:, None] if seen is None else q @ seen
+        if seen is not None:
+            observed[:, columns] = q @ seen
     log_hit, log_miss = predictive_weights(fitted, ones, observed, evidence(fitted, q.argmax(axis=0)).likeliest)
     log_joint = np.repeat(np.log((mass + 1.0) / (mass + 1.0).sum())[:, None], unseen.table.n_rows, axis=1)
-    for columns, values, seen in unseen.table.blocks():
+    for columns, values, seen in unseen.table.blocks(np.float64):
         log_joint += (log_hit[:, columns] - log_miss[:, columns]) @ values.T
         missed = log_miss[:, columns]
         log_joint += missed.sum(axis=1, keepdims=True) if seen is None else missed @ seen.T

@@ -35,7 +35,7 @@ _FULL_SEARCH = 5e12
 _USUAL_ITERATIONS = 5
 _TRIAL_INITS, _TRIAL_ITERATIONS = 2, 20
 # Held-out rows have no power below this, and cost as much as the search beyond.
-_HELD_OUT_ROWS = (30, 4096)
+_HELD_OUT_ROWS, _HELD_OUT_STEP = (30, 4096), 2.5
 # Shuffles are searched first with fewer starts, at numbers that grow by this factor. Of structured ones Ward's and
 # spectral cuts are enough: measured, ten more found the same gain in all but one of six kinds of shuffles.
 _NULL_INITS, _STRUCTURED_NULL_INITS, _NULL_STEP = 4, 2, 1.6
@@ -348,7 +348,7 @@ class Search:
         least, most = _HELD_OUT_ROWS
         if not self.choosing or self.criterion != "icl" or not least <= self.problem.table.n_rows <= most:
             return None
-        return self._held_out(sorted({1, chosen, *_spread(sorted(self.curve), _NULL_STEP)}), engine)
+        return self._held_out(sorted({1, chosen, *_spread(sorted(self.curve), _HELD_OUT_STEP)}), engine)
 
     def _disagreement(self, chosen: int, check: Mapping[int, float] | None) -> str | None:
         if check is None or 1 not in check or chosen not in check:
