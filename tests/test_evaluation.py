@@ -409,6 +409,22 @@ def test_null_of_the_drop_is_what_random_groups_of_that_size_cost() -> None:
     assert e.details["n_draws"] == 400
 
 
+def test_layers_are_corrected_together_and_too_few_draws_are_said() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)
+    )
+    x, y = torch.randn(60, 4), torch.randint(0, 3, (60,))
+    G = isg.neuron_graph(model, example=x[:1])
+    P = isg.random_communities(G, 2, seed=0)
+    report = isg.evaluate(G, P, isg.Ablation(model, (x, y)), nulls=9, seed=0)
+    p = report.evaluations["ablation"].p_values["partition"]
+    # Three layers at one draw in ten: Holm's smallest is three tenths.
+    assert list(p) == list(G.hidden_layers)
+    assert min(p.values()) >= 0.3
+    assert any("no p-value can fall below 0.3" in finding for finding in report.findings())
+
+
 def test_a_community_of_consequence_is_found_and_chance_is_not() -> None:
     """One group carries a class alone; beyond it, p-values of random partitions are not small."""
     torch.manual_seed(0)

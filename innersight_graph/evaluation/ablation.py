@@ -38,14 +38,12 @@ class Ablation:
         Batches of ``(inputs, targets)`` or a pair of tensors: held-out data.
     value : float, "mean" or "resample", default 0.0
         What closed neurons put out: a constant, their mean over the data, or their output on another sample. The
-        others of
-        0, "mean" and "resample" are reported beside it.
+        others of 0, "mean" and "resample" are reported beside it.
     joint : int, default 1
         Also close this many communities of a layer together: all subsets up to this size, as far as they are few.
     metric : {"classification", "language", "regression"} or callable, optional
         Default: as outputs and targets suggest. A callable takes ``(outputs, targets)`` and returns one number per
-        sample, larger
-        is better.
+        sample, larger is better.
     output : callable, str or int, optional
         Which part of the model's result holds the outputs; default ``logits`` or the first tensor.
     class_names : sequence of str, optional
@@ -62,42 +60,34 @@ class Ablation:
     Notes
     -----
     `evaluate` returns an `Evaluation`; "drop" is clean minus closed, positive where the community helps. Arrays are
-    aligned with
-    the partition (m communities, C classes); ``nan`` where not defined.
+    aligned with the partition (m communities, C classes); ``nan`` where not defined. Keys that end in ``/mean`` are for
+    closing at the mean.
 
-    - ``value``: mean drop over the communities (the silent ones left out).
+    - ``value``: mean drop over the communities, the silent ones left out.
     - ``per_community`` (m,): overall drop; ``intervals["per_community"]`` (m, 2).
-    - ``maps["class_drop"]`` (m, C): drop within each class; ``intervals["class_drop"]`` (m, C, 2).
-    - ``maps["drop/zero"]``, ``["drop/mean"]``, ``["drop/resample"]`` (m,) and ``maps["class_drop/zero"]``, … (m, C):
-    side by side.
-    - ``maps["loss"]``, ``["logit_shift"]``, ``["kl"]`` (m,): mean rise of the loss, root mean square change of the
-    outputs, mean
+    - ``maps``: ``"class_drop"`` (m, C), drop within each class, with ``intervals["class_drop"]`` (m, C, 2);
+      ``"drop/zero"``, ``"drop/mean"``, ``"drop/resample"`` (m,) and ``"class_drop/zero"``, … (m, C), side by side;
+      ``"loss"``, ``"logit_shift"``, ``"kl"`` (m,), mean rise of the loss, root mean square change of the outputs, mean
       Kullback-Leibler divergence of the closed from the clean prediction (classification and language).
-    - ``p_values["per_community"]`` (m,): exact McNemar, Holm over communities; ``["class_drop"]`` (m, C): Holm over all
+    - ``p_values["per_community"]`` (m,): exact McNemar, Holm over communities; ``"class_drop"`` (m, C): Holm over all
       communities and classes, a family of its own. For scores that are not 0 or 1: paired t-tests.
     - ``p_values["null"]`` (m,): the drop against random groups of equal size in the same layer (max statistic,
-    family-wise);
-      ``["specificity"]`` (m,): the same for the variance of the drop over classes; ``["null/mean"]``,
-      ``["specificity/mean"]``: for
-      closing at the mean; ``["partition"]``: {layer: p} for the mean variance of the layer's communities.
-    - ``details["baseline"]``, ``["n"]``, ``["class_names"]``, ``["class_counts"]``, ``["class_accuracy"]``;
-    ``intervals["baseline"]``.
-    - ``details["null_drop"]``: {"mean", "low", "high"} each (m,), mean and central 95 % of the random groups of the
-    community's layer and
-      size; ``["null_specificity"]``, ``["null_drop/mean"]``, ``["null_specificity/mean"]`` likewise; ``["n_draws"]``;
-      ``["null_class_drop"]``: the same per class, each (m, C); ``["null_worst"]``: {"mean", "high"} each (m,) of the
-      class a random group hurts most; ``["null_class_drop/mean"]``, ``["null_worst/mean"]`` closed at the mean.
-    - ``details["specificity"]`` (m,): variance over classes; ``["specificity_ratio"]``: {layer: communities over
-    random groups};
-      ``["class_index"]`` (m,): (largest drop - mean of the others) / (sum of their absolute values), in [-1, 1].
-    - ``details["most_hurt"]`` (m,) class index closed at zero, ``["most_hurt/mean"]`` at the mean; ``["agreement"]``
-    (m,) bool: the same
-      class; ``["sign_flip"]`` (m,) bool: overall drops significant with opposite signs; ``["supported"]`` (m,) bool:
-      specificity beyond
-      random groups for zero *and* mean; ``["named_class"]`` (m,) class index or -1: supported and both agree.
-    - ``details["minimum_detectable"]``: {"single", "family"}; ``["joint"]``: see `joint_closings`; ``["method"]``:
-    {layer: how it was
-      closed}; ``["split"]``; ``["findings"]``: sentences; ``["partial"]``: True after Ctrl-C during the random groups.
+      family-wise); ``"specificity"`` (m,): the same for the variance of the drop over classes; ``"null/mean"``,
+      ``"specificity/mean"``; ``"partition"``: {layer: p} for the mean variance of a layer's communities, Holm over
+      layers.
+    - ``details``: ``"baseline"`` (with ``intervals["baseline"]``), ``"n"``, ``"class_names"``, ``"class_counts"``,
+      ``"class_accuracy"``, ``"n_draws"``, ``"split"``, ``"method"`` ({layer: how it was closed}), ``"joint"`` (see
+      `joint_closings`), ``"minimum_detectable"`` ({"single", "family"}), ``"findings"`` (sentences).
+    - ``details["null_drop"]``: {"mean", "low", "high"}, each (m,): mean and central 95 % of the random groups of the
+      community's layer and size; likewise ``"null_specificity"``, ``"null_drop/mean"``, ``"null_specificity/mean"``;
+      ``"null_class_drop"`` the same per class, each (m, C); ``"null_worst"``: {"mean", "high"}, each (m,), of the class
+      that a random group hurts most; ``"null_class_drop/mean"``, ``"null_worst/mean"``.
+    - ``details["specificity"]`` (m,): variance over classes; ``"specificity_ratio"``: {layer: communities over random
+      groups}; ``"class_index"`` (m,): (largest drop - mean of the others) / (sum of their absolute values), in [-1, 1].
+    - ``details["most_hurt"]``, ``"most_hurt/mean"`` (m,): class index; ``"agreement"`` (m,) bool: the same class for
+      both; ``"sign_flip"`` (m,) bool: overall drops significant with opposite signs; ``"supported"`` (m,) bool:
+      specificity beyond random groups for zero *and* mean; ``"named_class"`` (m,): class index, or -1 unless supported
+      and both agree.
 
     Cost: one clean pass, then for each closing only what follows the layer, all closings batched.
     """
@@ -310,5 +300,5 @@ def _ratios(
         random = drawn[groups.layer][:, keep].mean(axis=1)
         ratios[groups.layer] = own / float(random.mean()) if random.mean() > 0 else float("nan")
         tests[groups.layer] = float((1 + (random >= own - 1e-12).sum()) / (1 + len(random)))
-    p_values["partition"] = tests
+    p_values["partition"] = dict(zip(tests, holm(list(tests.values())).tolist(), strict=True))
     return {"specificity_ratio": ratios}

@@ -63,14 +63,7 @@ def findings_of(members: Members, p_values: Mapping[str, Any], details: Mapping[
     said.append(_count("change the score when closed (exact McNemar or paired t, Holm)", p_values["per_community"], m))
     if "null" in p_values:
         said.append(_count("cost more than random groups of equal size in the same layer", p_values["null"], m))
-    for layer, p in p_values.get("partition", {}).items():
-        ratio = details["specificity_ratio"][layer]
-        verdict = "Supported" if p <= LEVEL else "Not supported"
-        said.append(
-            f"{verdict}: in layer {layer} closing a community hits the classes more unevenly than closing random "
-            f"groups of equal size "
-            f"(variance over classes {ratio:.1f} times as large, p = {p:.3g})."
-        )
+    said += _unevenness(p_values.get("partition", {}), details)
     if "specificity/mean" in p_values:
         supported, named = int(details["supported"].sum()), int((details["named_class"] >= 0).sum())
         verdict = "Supported" if supported else "Not supported"
@@ -82,6 +75,29 @@ def findings_of(members: Members, p_values: Mapping[str, Any], details: Mapping[
     silent = int((~tested).sum())
     if silent:
         said.append(f"{silent} groups of neurons that never fire are listed apart and took no part in these counts.")
+    return said
+
+
+def _unevenness(p_values: Mapping[str, float], details: Mapping[str, Any]) -> list[str]:
+    """Say in which layers the partition as a whole is class-specific; a deep network has too many for one line each."""
+    said = []
+    for verdict, holds in (("Supported", True), ("Not supported", False)):
+        layers = [
+            f"{layer} (variance over classes {details['specificity_ratio'][layer]:.1f} times as large, p = {p:.3g})"
+            for layer, p in p_values.items()
+            if (p <= LEVEL) == holds
+        ]
+        if layers:
+            said.append(
+                f"{verdict}: closing a community hits the classes more unevenly than closing random groups of equal "
+                f"size (Holm over layers) in {', '.join(layers)}."
+            )
+    least = len(p_values) / (1 + details["n_draws"])
+    if least > LEVEL:
+        said.append(
+            f"Cannot be decided: with {details['n_draws']} random partitions and {len(p_values)} layers no p-value can "
+            f"fall below {least:.2g}. Pass a larger nulls, fewer layers, or a larger time_budget."
+        )
     return said
 
 
