@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -173,44 +171,6 @@ def test_files_that_cannot_be_written_or_read_are_named(tmp_path: Path) -> None:
         isg.Report.from_json(report.to_json(), H)
 
 
-MEMORY = """
-import resource
-import numpy as np, torch
-import innersight_graph as isg
-torch.set_num_threads(1)
-torch.manual_seed(0)
-model = torch.nn.Sequential(
-    torch.nn.Conv2d(3, 32, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 3, padding=1), torch.nn.ReLU(),
-    torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(32, 3),
-)
-x, y = torch.rand(24, 3, 32, 32), torch.arange(24) % 3
-batches = [(a, b) for a, b in zip(x.split(8), y.split(8))]
-G = isg.neuron_graph(model, example=x[:1])
-P = isg.Partition.from_labels(G, {{"0": np.arange(32) % 8, "2": np.arange(32) % 8}}, method="by hand")
-evaluators = {{
-    "ablation": isg.Ablation(model, batches), "occlusion": isg.Occlusion(model, batches, window=5, stride=4),
-    "sensitivity": isg.Sensitivity(model, batches), "consistency": isg.Consistency(model, batches),
-}}
-with torch.no_grad():
-    model(x[:8])
-for name, evaluator in evaluators.items():
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    evaluator.evaluate(G, P, nulls=3, seed=0, max_memory={budget})
-    print(name, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory in kilobytes is Linux's")
-def test_extra_memory_stays_under_the_budget() -> None:
-    budget = 64 * 2**20
-    out = subprocess.run(
-        [sys.executable, "-c", MEMORY.format(budget=budget)], capture_output=True, text=True, check=True
-    )
-    rows = [line.split() for line in out.stdout.splitlines()]
-    assert [name for name, _ in rows] == ["ablation", "occlusion", "sensitivity", "consistency"]
-    assert all(int(extra) * 1024 <= budget for _, extra in rows)
-
-
 def test_a_thousand_evaluations_leave_no_trace() -> None:
     model, x, y, G, P = case("functional")
     x, y = x[:6], y[:6]
@@ -218,12 +178,12 @@ def test_a_thousand_evaluations_leave_no_trace() -> None:
     cheap = [isg.Ablation(model, (x, y)), isg.Consistency(model, x)]
     resource = pytest.importorskip("resource")
     peaks, tensors = [], []
-    for repeat in range(250):
+    for repeat in range(334):
         for evaluator in cheap:
             evaluator.evaluate(G, P)
         with isg.ablate(model, [isg.Neuron("fc1", 1)], graph=G), isg.capture(model, ["fc2"]):
             model(x)
-        if repeat % 50 == 49:
+        if repeat % 50 == 33:
             gc.collect()
             peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
             tensors.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,11 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 from innersight_graph.errors import InputError, UnsupportedLayerError
 from innersight_graph.probe.batches import Batch, Output, select_output
-from innersight_graph.probe.capturing import forward, recorded
+from innersight_graph.probe.capturing import Pass, forward, recorded, watched
 from innersight_graph.probe.closing import Closed, closed_parameters, closing
 from innersight_graph.probe.functions import locate_points
 from innersight_graph.probe.session import hooked, math_attention
-from innersight_graph.probe.sites import Site
+from innersight_graph.probe.sites import Site, neuron_shape
 from innersight_graph.probe.suffix import Suffix
 
 __all__ = ["GroupCloser"]
@@ -60,6 +61,7 @@ class GroupCloser:
     by_weights: set[str] = field(default_factory=set)
     _bytes_behind: dict[str, int] = field(default_factory=dict)
     _weights: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    _convolves: bool = False
 
     def clean(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Run once unclosed: the output and, per layer, each neuron's mean over positions ``(samples, n_neurons)``.
@@ -69,9 +71,16 @@ class GroupCloser:
         if not self._bytes_behind:
             self._measure(batch)
         read = {name: site for name, site in self.sites.items() if name not in self.by_weights}
-        with torch.no_grad(), recorded(self.model, read, detach=True, located=True) as store:
+        means: dict[str, torch.Tensor] = {}
+
+        def see(name: str, tensor: torch.Tensor, state: Pass) -> None:
+            outputs = neuron_shape(tensor.detach(), state.sites[name], state.samples)
+            wide = outputs if outputs.dtype in (torch.float32, torch.float64) else outputs.float()
+            means[name] = wide.mean(2).double()
+
+        with torch.no_grad(), watched(self.model, read, see, located=True):
             result = forward(self.model, batch, self.output)
-        return result, {name: store[name].double().mean(2) for name in read}
+        return result, means
 
     def run(
         self, batch: Batch, layer: str, groups: torch.Tensor, value: Any = 0.0
@@ -148,8 +157,10 @@ class GroupCloser:
             changed = {
                 key: tensor for plan in by_weights for key, tensor in closed_parameters(self.model, plan).items()
             }
-            suffix = Suffix(self._weights, self.max_memory // 4)
-            with suffix, closing(self.model, hooks, located=True, told=suffix.closed):
+            # Only convolutions gain by it.
+            suffix = Suffix(self._weights, self.max_memory // 8) if self._convolves else None
+            told = None if suffix is None else suffix.closed
+            with suffix or nullcontext(), closing(self.model, hooks, located=True, told=told):
                 result = torch.func.functional_call(self.model, changed, batch.args, batch.kwargs)
             return select_output(result, self.output)
 
@@ -227,6 +238,7 @@ class GroupCloser:
 
     def _measure(self, batch: Batch) -> None:
         """Settle the sites, find out which are passed at all, and how wide the widest output behind each is."""
+        self._convolves = any(isinstance(module, nn.Conv2d) for module in self.model.modules())
         probe = batch.rows(slice(0, min(batch.size, 2)))
         self.sites = locate_points(self.model, probe, self.sites)
         behind = dict.fromkeys(self.sites, 1)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from innersight_graph.probe.locality import CONVOLUTIONS, POINTWISE, POOLS, SUMS, is_batched
 
@@ -27,9 +28,8 @@ _PER_CHANNEL = POINTWISE | POOLS | {F.adaptive_max_pool2d}
 
 
 class _Local(NamedTuple):
-    """A tensor that differs from its open version only in some channels."""
+    """What a tensor is that differs from its open version only in some channels: that version, and which ones."""
 
-    tensor: torch.Tensor
     clean: torch.Tensor
     channels: torch.Tensor
 
@@ -49,7 +49,8 @@ class Suffix(TorchFunctionMode):
         super().__init__()
         self._weights = weights
         self._budget = budget
-        self._local: dict[int, _Local] = {}
+        # Weakly: what the model has done with takes no memory.
+        self._local: Any = WeakTensorKeyDictionary()
 
     def closed(self, tensor: torch.Tensor, clean: torch.Tensor, channels: torch.Tensor) -> None:
         """Take note that ``tensor`` is ``clean`` with some channels (bool, one each) replaced."""
@@ -61,7 +62,7 @@ class Suffix(TorchFunctionMode):
         if func in CONVOLUTIONS:
             return self._convolve(func, *args, **kwargs)
         func = _INSTEAD.get(func, func)
-        here = self._local.get(id(args[0])) if args else None
+        here = self._known(args[0]) if args else None
         if func in SUMS and len(args) == 2 and not kwargs:
             return self._add(func, *args)
         if func is torch.cat:
@@ -72,35 +73,39 @@ class Suffix(TorchFunctionMode):
             result = func(*args, **kwargs)
             # It may be written into, now or through a view; asking for its shape changes nothing.
             if isinstance(result, torch.Tensor) or func is _T.__setitem__:
-                self._local.pop(id(args[0]), None)
+                self._local.pop(args[0], None)
             return result
         clean = func(here.clean.clone(), *args[1:], **kwargs)
         return self._keep(func(*args, **kwargs), clean, here.channels)
 
     def _keep(self, tensor: Any, clean: Any, channels: torch.Tensor) -> Any:
-        # Held on to, so that the number in `id` stays this tensor's.
         if isinstance(tensor, torch.Tensor) and tensor.ndim == 4 and tensor.shape[1] == len(channels):
-            self._local[id(tensor)] = _Local(tensor, clean, channels)
+            self._local[tensor] = _Local(clean, channels)
         return tensor
 
+    def _known(self, tensor: Any) -> _Local | None:
+        found: _Local | None = self._local.get(tensor) if isinstance(tensor, torch.Tensor) else None
+        return found
+
     def _add(self, func: Callable[..., Any], a: Any, b: Any) -> Any:
-        known = [self._local.pop(id(x), None) if x is a else self._local.get(id(x)) for x in (a, b)]
+        known = [self._known(x) for x in (a, b)]
         channels = [local.channels for local in known if local is not None]
         plain = [x for x, local in zip((a, b), known, strict=True) if local is None]
         whole = all(not isinstance(x, torch.Tensor) or not is_batched(x) for x in plain)
         if not channels or not whole:
-            return func(a, b)
+            result = func(a, b)
+            if result is a and known[0] is not None:
+                del self._local[a]
+            return result
         opened = [x if local is None else local.clean for x, local in zip((a, b), known, strict=True)]
         if isinstance(opened[0], torch.Tensor):
             opened[0] = opened[0].clone()
         clean = func(*opened)
         result = func(a, b)
-        if known[0] is not None and result is not a:
-            self._local[id(a)] = known[0]
         return self._keep(result, clean, channels[0] if len(channels) == 1 else channels[0] | channels[1])
 
     def _concatenate(self, func: Callable[..., Any], tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
-        known = [self._local.get(id(x)) for x in tensors]
+        known = [self._known(x) for x in tensors]
         result = func(tensors, dim, **kwargs)
         plain = [x for x, local in zip(tensors, known, strict=True) if local is None]
         if dim != 1 or kwargs or len(plain) == len(known) or any(is_batched(x) for x in plain):
@@ -123,7 +128,7 @@ class Suffix(TorchFunctionMode):
         dilation: Any = 1,
         groups: int = 1,
     ) -> Any:
-        local = self._local.get(id(input))
+        local = self._known(input)
         weight = self._laid_out(weight)
         if local is None or groups != 1 or is_batched(weight) or (bias is not None and is_batched(bias)):
             return func(input, weight, bias, stride, padding, dilation, groups)
@@ -177,16 +182,15 @@ class _DifferenceConvolved(torch.autograd.Function):
     ) -> tuple[torch.Tensor, int]:
         """One small convolution per group."""
         closed, channels = closed.movedim(in_dims[1], 0), channels.movedim(in_dims[3], 0)
-        results = []
-        for own, where in zip(closed, channels, strict=True):
+        results = opened.new_empty((len(closed), *opened.movedim(1, -1).shape)).movedim(-1, 2)
+        for own, where, result in zip(closed, channels, results, strict=True):
             rows = where.nonzero()[:, 0]
+            result.copy_(opened)
             if len(rows):
-                difference = own.index_select(1, rows) - clean.index_select(1, rows)
+                difference = own.index_select(1, rows).sub_(clean.index_select(1, rows))
                 part = weight.index_select(1, rows)
-                results.append(F.conv2d(difference, part, None, stride, padding, dilation).add_(opened))
-            else:
-                results.append(opened)
-        return torch.stack(results), 0
+                result += F.conv2d(difference, part, None, stride, padding, dilation)
+        return results, 0
 
 
 def _as_affine(

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from innersight_graph.probe.capturing import Pass, Reached, watched
 from innersight_graph.probe.locality import CONVOLUTIONS, POINTWISE, POOLS, SUMS
@@ -47,16 +48,14 @@ class _Window:
 
 @dataclass(frozen=True)
 class _Patched:
-    """A whole map, and what it would be inside each position's window; outside, nothing changes.
+    """What a map would be inside each position's window; outside, nothing changes.
 
     Attributes
     ----------
-    whole : Tensor (batch, channels, height, width)
     window : _Window
     values : Tensor (n_positions * batch, channels, window height, window width)
     """
 
-    whole: torch.Tensor
     window: _Window
     values: torch.Tensor
 
@@ -111,8 +110,9 @@ class _Local(TorchFunctionMode):
     def __init__(self, widest: list[int] | None) -> None:
         super().__init__()
         self._widest = widest
-        self._known: dict[int, _Patched] = {}
-        self._lost: dict[int, torch.Tensor] = {}
+        # Weakly: what the model has done with takes no memory.
+        self._known: Any = WeakTensorKeyDictionary()
+        self._lost: Any = WeakTensorKeyDictionary()
 
     def cover(self, image: torch.Tensor, positions: NDArray[np.intp], window: int, fill: float) -> None:
         """Start from images of which a window around each position is filled."""
@@ -126,24 +126,24 @@ class _Local(TorchFunctionMode):
             columns = _within(lefts[:, None] + torch.arange(width, device=image.device), first[:, 1:], window)
             covered = (rows[:, :, None] & columns[:, None, :])[:, None, None]
             values = torch.where(covered, torch.as_tensor(fill, dtype=values.dtype, device=values.device), values)
-            self._known[id(image)] = _Patched(image, where, values.flatten(0, 1))
+            self._known[image] = _Patched(where, values.flatten(0, 1))
 
     def change(self, tensor: torch.Tensor, site: Site) -> torch.Tensor | None:
         """Mean squared change of each channel of a map that was followed, or None."""
-        known = self._known.get(id(tensor))
+        known: _Patched | None = self._known.get(tensor)
         if known is None or site.rows is not None or neuron_axis(tensor.shape, site) != 1:
             return None
-        before = _taken(known.whole, None, known.window)
+        before = _taken(tensor, None, known.window)
         change = (known.values - before).square_().sum((2, 3)) / (tensor.shape[2] * tensor.shape[3])
         return change.reshape(-1, len(tensor), tensor.shape[1])
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         touched = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        if not any(id(x) in self._known or id(x) in self._lost for x in touched):
+        if not any(x in self._known or x in self._lost for x in touched):
             return func(*args, **kwargs)
         # Windows first: a function may write into its input.
-        follow = None if any(id(x) in self._lost for x in touched) else self._rule(func)
+        follow = None if any(x in self._lost for x in touched) else self._rule(func)
         patched = None
         if follow is not None:
             with suppress(_NotLocalError, TypeError):
@@ -153,7 +153,7 @@ class _Local(TorchFunctionMode):
             window, values = patched
             if self._widest is not None:
                 self._widest.append(2 * values.numel() * values.element_size())
-            self._known[id(result)] = _Patched(result, window, values)
+            self._known[result] = _Patched(window, values)
         elif isinstance(result, torch.Tensor) or func is torch.Tensor.__setitem__ or isinstance(result, tuple | list):
             written = touched if func is torch.Tensor.__setitem__ or follow is None else []
             self._lose([*written, *(x for x in tree_leaves(result) if isinstance(x, torch.Tensor))])
@@ -161,8 +161,8 @@ class _Local(TorchFunctionMode):
 
     def _lose(self, tensors: Iterable[torch.Tensor]) -> None:
         for tensor in tensors:
-            self._known.pop(id(tensor), None)
-            self._lost[id(tensor)] = tensor  # held on to, so that the number in `id` stays its own
+            self._known.pop(tensor, None)
+            self._lost[tensor] = True
 
     def _rule(self, func: Any) -> Callable[..., tuple[_Window, torch.Tensor]] | None:
         if func in CONVOLUTIONS:
@@ -175,27 +175,33 @@ class _Local(TorchFunctionMode):
             return self._sum
         return self._concatenation if func is torch.cat else None
 
+    def _of(self, tensor: Any) -> _Patched:
+        known: _Patched | None = self._known.get(tensor) if isinstance(tensor, torch.Tensor) else None
+        if known is None:
+            raise _NotLocalError
+        return known
+
     def _pointwise(self, func: Any, args: Any, kwargs: Any) -> tuple[_Window, torch.Tensor]:
-        known = self._known.get(id(args[0]))
-        if known is None or (func is F.batch_norm and _argument(args, kwargs, 5, "training", False)):
+        known = self._of(args[0])
+        if func is F.batch_norm and _argument(args, kwargs, 5, "training", False):
             raise _NotLocalError
         if func is F.dropout and _argument(args, kwargs, 2, "training", True):
             raise _NotLocalError
         return known.window, func(known.values.clone(), *args[1:], **kwargs)
 
     def _convolution(self, func: Any, args: Any, kwargs: Any) -> tuple[_Window, torch.Tensor]:
-        known = self._known.get(id(args[0]))
+        known = self._of(args[0])
         names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
         given = dict(zip(names, args, strict=False)) | kwargs
         weight, groups = given["weight"], given.get("groups", 1)
         steps, pads, gaps = (_pair(given.get(key, usual)) for key, usual in zip(names[3:6], (1, 0, 1), strict=True))
-        if known is None or id(weight) in self._known:
+        if weight in self._known:
             raise _NotLocalError
-        window, context = _reached(known, tuple(weight.shape[2:]), steps, pads, gaps, 0.0)
+        window, context = _reached(args[0], known, tuple(weight.shape[2:]), steps, pads, gaps, 0.0)
         return window, F.conv2d(context, weight, given.get("bias"), steps, 0, gaps, groups)
 
     def _pooling(self, func: Any, args: Any, kwargs: Any) -> tuple[_Window, torch.Tensor]:
-        known = self._known.get(id(args[0]))
+        known = self._of(args[0])
         largest = func is not F.avg_pool2d
         last = ("dilation", "ceil_mode") if largest else ("ceil_mode", "count_include_pad", "divisor_override")
         names = ("input", "kernel_size", "stride", "padding", *last)
@@ -203,9 +209,9 @@ class _Local(TorchFunctionMode):
         size, step = _pair(given["kernel_size"]), _pair(given.get("stride") or given["kernel_size"])
         pads, gaps = _pair(given.get("padding", 0)), _pair(given.get("dilation", 1))
         odd = given.get("ceil_mode") or given.get("return_indices") or given.get("divisor_override")
-        if known is None or odd or (not given.get("count_include_pad", True) and pads != (0, 0)):
+        if odd or (not given.get("count_include_pad", True) and pads != (0, 0)):
             raise _NotLocalError
-        window, context = _reached(known, size, step, pads, gaps, -torch.inf if largest else 0.0)
+        window, context = _reached(args[0], known, size, step, pads, gaps, -torch.inf if largest else 0.0)
         if largest:
             return window, F.max_pool2d(context, size, step, 0, gaps)
         return window, F.avg_pool2d(context, size, step)
@@ -226,16 +232,16 @@ class _Local(TorchFunctionMode):
     def _together(self, items: Iterable[Any]) -> tuple[_Window, list[Any]]:
         """Bring several maps to one window that holds each one's; whatever has no place in space stays as it is."""
         items = list(items)
-        known = [self._known.get(id(x)) for x in items]
-        followed = [patched for patched in known if patched is not None]
-        shape = followed[0].whole.shape
-        if any(patched.whole.shape[2:] != shape[2:] for patched in followed):
+        known = [self._known.get(x) if isinstance(x, torch.Tensor) else None for x in items]
+        shapes = [x.shape for x, patched in zip(items, known, strict=True) if patched is not None]
+        shape = shapes[0]
+        if any(other[2:] != shape[2:] for other in shapes):
             raise _NotLocalError
-        window = _union([patched.window for patched in followed], shape)
+        window = _union([patched.window for patched in known if patched is not None], shape)
         parts: list[Any] = []
         for item, patched in zip(items, known, strict=True):
             if patched is not None:
-                parts.append(_taken(patched.whole, patched, window))
+                parts.append(_taken(item, patched, window))
             elif not isinstance(item, torch.Tensor) or _everywhere(item):
                 parts.append(item)
             elif item.ndim == 4 and item.shape[2:] == shape[2:] and len(item) in (1, shape[0]):
@@ -271,6 +277,7 @@ def _within(places: torch.Tensor, first: torch.Tensor, length: int) -> torch.Ten
 
 
 def _reached(
+    whole: torch.Tensor,
     known: _Patched,
     size: tuple[int, ...],
     steps: tuple[int, int],
@@ -280,7 +287,7 @@ def _reached(
 ) -> tuple[_Window, torch.Tensor]:
     """Window of the outputs that read a changed value, and all the inputs that these outputs read."""
     first, lengths, starts, reads = [], [], [], []
-    shape = known.whole.shape[2:]
+    shape = whole.shape[2:]
     own = ((known.window.tops, known.window.height), (known.window.lefts, known.window.width))
     for (top, length), n, k, step, pad, gap in zip(own, shape, size, steps, pads, gaps, strict=True):
         span = gap * (k - 1)
@@ -292,7 +299,7 @@ def _reached(
         starts.append(start * step - pad)
         reads.append((most - 1) * step + span + 1)
     context = _Window(starts[0], starts[1], reads[0], reads[1])
-    return _Window(first[0], first[1], lengths[0], lengths[1]), _taken(known.whole, known, context, pads, beyond)
+    return _Window(first[0], first[1], lengths[0], lengths[1]), _taken(whole, known, context, pads, beyond)
 
 
 def _union(windows: list[_Window], shape: torch.Size) -> _Window:
