@@ -76,6 +76,42 @@ def test_partitions_hidden_layers_reproducibly_and_leaves_the_graph_alone(method
     nx.community.modularity(G.to_networkx().to_undirected(), P.cover(G), weight="activation")
 
 
+@pytest.mark.parametrize("method", methods())
+def test_what_is_random_says_how_stable_it_is(method: str) -> None:
+    """Either the seed changes nothing, or every layer's record tells how much its searches agree."""
+    G = layered()
+    given = {**options(method, G), **({"n_communities": 3} if method in ("em", "blockmodel") else {})}
+    layers = "b" if method == "blockmodel" else None  # seconds on noise
+    runs = [detect(G, method, seed=seed, layers=layers, **given) for seed in range(2)]
+    stable = [P.stats[layer].get("stability") for P in runs for layer in P.layers]
+    if any(P.labels(layer).tolist() != runs[0].labels(layer).tolist() for P in runs for layer in P.layers):
+        assert all(value is not None and -1 <= value <= 1 for value in stable)
+    if method in ("geometric", "degree"):
+        assert all(P.labels(layer).tolist() == runs[0].labels(layer).tolist() for P in runs for layer in P.layers)
+    else:
+        assert None not in stable, "a stochastic method reports its stability"
+
+
+@pytest.mark.parametrize("method", ["coactivation", "specialization", "spectral", "similarity"])
+def test_stability_is_full_where_there_is_one_answer_and_less_where_there_is_none(method: str) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.eye(4)[np.arange(40) % 4]
+    features = (
+        truth @ rng.standard_normal((4, 60)) + 0.05 * rng.standard_normal((40, 60)),
+        rng.standard_normal((40, 60)),
+    )
+    likeness = truth @ truth.T, np.abs(np.corrcoef(features[1]))
+    found = []
+    for outputs, S in zip(features, likeness, strict=True):
+        given: dict[str, object] = {"features": {"graph": outputs}}
+        if method in ("similarity", "spectral"):
+            given = {"similarities": {"graph": S}, "steps": 500} if method == "similarity" else {}
+        G = nx.from_numpy_array(S - np.diag(np.diag(S)))
+        found.append(detect(G, method, n_communities=4, seed=0, **given).stats["graph"]["stability"])
+    assert found[0] == 1
+    assert found[1] < 1
+
+
 @pytest.mark.parametrize("method", MINE)
 def test_silent_neurons_are_one_community_of_their_own(method: str) -> None:
     G = layered(silent=True)
@@ -187,6 +223,45 @@ def test_shuffles_are_counted_and_a_modular_network_stands_out() -> None:
         spectral_communities(G, 4, nulls=2, null="rows", seed=0)
 
 
+def test_shuffles_keep_what_they_promise() -> None:
+    W = np.abs(RNG.standard_normal((12, 9))) * (RNG.random((12, 9)) < 0.6)
+    layers = [Layer("input", 0, 12, "linear"), Layer("output", 1, 9, "linear")]
+    network = _Network(LayeredDiGraph.from_arrays(layers, {("input", "output"): W}), "none")
+    original = network.adjacency()[:12, 12:]
+    for null in ("layer", "nonzero"):
+        copy = network.adjacency(np.random.default_rng(1), null)
+        assert np.array_equal(copy, copy.T)
+        drawn = copy[:12, 12:]
+        assert np.allclose(np.sort(drawn, axis=None), np.sort(original, axis=None))
+        assert not np.allclose(drawn, original)
+        assert np.array_equal(drawn > 0, original > 0) == (null == "nonzero")
+
+
+def test_batch_norm_is_folded_before_sizes_are_taken() -> None:
+    """Affinities are sum |kernel| · |gamma| / √(var + eps), also where gamma is negative; not signed, not unfolded."""
+    import torch
+
+    from innersight_graph import neuron_graph
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3, bias=False), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 2)
+    ).eval()
+    norm = model[1]
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([2.0, -3.0, 0.5, -0.1]))
+        norm.running_var.copy_(torch.tensor([4.0, 0.25, 1.0, 9.0]))
+    G = neuron_graph(model, example=torch.zeros(1, 2, 6, 6), edges="l1", fold_batchnorm=True)
+    A = _Network(G, "none").adjacency()
+    scale = (norm.weight.abs() / (norm.running_var + norm.eps).sqrt()).detach()
+    first = (model[0].weight.abs().sum((2, 3)) * scale[:, None]).detach().numpy().T
+    second = model[3].weight.abs().sum((2, 3)).detach().numpy().T
+    assert (A >= 0).all()
+    assert np.allclose(A[:2, 2:6], first, rtol=1e-5)
+    assert np.allclose(A[2:6, 6:], second, rtol=1e-5)
+    assert spectral_communities(G, 3, gauge="none", n_init=2, seed=0).stats["0"]["ncut"] >= 0
+
+
 def test_block_diagonal_network_has_no_cut() -> None:
     block = np.kron(np.eye(2), np.ones((4, 4)))
     layers = [Layer(n, d, 8, "linear") for d, n in enumerate(("input", "h", "output"))]
@@ -216,6 +291,45 @@ def test_importance_and_coherence_of_a_planted_group() -> None:
     assert found.coherence_effect[1] < 0.5
     with pytest.raises(InputError):
         specialization_test([[0.1]], null)
+
+
+def test_importance_and_coherence_are_tested_against_groups_of_equal_size() -> None:
+    """From the closings of a live model: the group an output needs is important and coherent, a group of spares not."""
+    import torch
+
+    from innersight_graph import ablate, neuron_graph
+    from innersight_graph.statistics import matched_label_draws
+
+    # Neurons 0-3 carry class 0, neurons 4-11 repeat each other for classes 1 and 2: closing three costs nothing.
+    into, out = torch.zeros(12, 3), torch.zeros(3, 12)
+    into[:4, 0], into[4:8, 1], into[8:, 2] = 1.0, 1.0, 1.0
+    out[0, :4], out[1, 4:8], out[2, 8:] = 1.0, 1.0, 1.0
+    model = torch.nn.Sequential(torch.nn.Linear(3, 12), torch.nn.ReLU(), torch.nn.Linear(12, 3))
+    with torch.no_grad():
+        model[0].weight.copy_(into)
+        model[2].weight.copy_(out)
+        model[0].bias.zero_()
+        model[2].bias.copy_(torch.tensor([0.0, 0.1, 0.1]))
+    inputs, targets = torch.eye(3).repeat(10, 1), torch.arange(3).repeat(10)
+    G = neuron_graph(model, (inputs, targets))
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 1, 1, 2, 2])
+
+    def drops(members: np.ndarray) -> np.ndarray:
+        with torch.no_grad(), ablate(model, [("0", int(i)) for i in members], graph=G):
+            right = (model(inputs).argmax(1) == targets).float()
+        return np.array([1 - float(right[targets == c].mean()) for c in range(3)])
+
+    own = np.array([drops(np.flatnonzero(labels == c)) for c in range(3)])
+    null = np.array(
+        [[drops(np.flatnonzero(row == c)) for row in matched_label_draws(labels, 19, seed=0)] for c in range(3)]
+    )
+    assert all((np.bincount(row) == np.bincount(labels)).all() for row in matched_label_draws(labels, 19, seed=0))
+    assert own[0].tolist() == [1, 0, 0]
+    found = specialization_test(own, null)
+    expected = [(1 + (null[c].mean(1) >= own[c].mean()).sum()) / 20 for c in range(3)]
+    assert found.importance_p.tolist() == expected
+    assert found.importance_p[0] <= 0.1
+    assert found.importance_p[1] == found.importance_p[2] == 1
 
 
 def test_squared_spearman_matches_scipy() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from innersight_graph.graph.layered import LayeredDiGraph
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.intp]
 _DENSE_LIMIT = 1500
+_MORE_SEARCHES = 4
 DEFAULT_NUMBER = 4
 
 
@@ -69,6 +70,31 @@ def kmeans_fit(
     return labels, float(model.inertia_)
 
 
+def stability(best: Ints, others: Sequence[Ints]) -> float:
+    """Mean adjusted Rand index between a partition and those of other searches; nodes left out (-1) do not count."""
+    from sklearn.metrics import adjusted_rand_score
+
+    values = []
+    for other in others:
+        both = (best >= 0) & (other >= 0)
+        values.append(adjusted_rand_score(best[both], other[both]) if both.any() else 1.0)
+    return float(np.mean(values))
+
+
+def kmeans_search(
+    points: Floats, n_clusters: int, seed: np.random.SeedSequence, *, n_init: int = 25
+) -> tuple[Ints, float]:
+    """Return the labels of `kmeans` and their stability: agreement with four shorter searches."""
+    best = kmeans(points, n_clusters, seed, n_init=n_init)
+    others = [kmeans(points, n_clusters, s, n_init=fewer_starts(n_init)) for s in seed.spawn(_MORE_SEARCHES)]
+    return best, stability(best, others)
+
+
+def fewer_starts(n_init: int) -> int:
+    """Return how many starts one of the searches behind a stability gets: all of them cost as much as the one kept."""
+    return max(1, n_init // (_MORE_SEARCHES + 1))
+
+
 def spectral_embedding(affinity: Any, n_vectors: int, seed: np.random.SeedSequence) -> Floats:
     """Leading eigenvectors of D^-½ A D^-½ divided by √D: (n, n_vectors).
 
@@ -102,14 +128,33 @@ def spectral_embedding(affinity: Any, n_vectors: int, seed: np.random.SeedSequen
 
 def spectral_labels(affinity: Any, n_clusters: int, seed: np.random.SeedSequence, *, n_init: int = 25) -> Ints:
     """Normalised spectral clustering; nodes without any affinity are labelled -1."""
-    degree = np.asarray(affinity.sum(axis=1)).ravel()
-    connected = np.flatnonzero(degree > 0)
-    labels = np.full(degree.size, -1, dtype=np.intp)
+    connected, points = _connected_points(affinity, n_clusters, seed)
+    return _labels_of(connected, points, affinity.shape[0], seed, n_init)
+
+
+def spectral_search(
+    affinity: Any, n_clusters: int, seed: np.random.SeedSequence, *, n_init: int = 25
+) -> tuple[Ints, list[Ints]]:
+    """Return the labels of `spectral_labels`, and those of four shorter searches that tell how sure they are."""
+    connected, points = _connected_points(affinity, n_clusters, seed)
+    n = affinity.shape[0]
+    others = [_labels_of(connected, points, n, s, fewer_starts(n_init)) for s in seed.spawn(_MORE_SEARCHES)]
+    return _labels_of(connected, points, n, seed, n_init), others
+
+
+def _connected_points(affinity: Any, n_clusters: int, seed: np.random.SeedSequence) -> tuple[Ints, Floats]:
+    """Nodes with any affinity, and their spectral embedding with as many dimensions as clusters."""
+    connected = np.flatnonzero(np.asarray(affinity.sum(axis=1)).ravel() > 0)
     if connected.size == 0:
-        return labels
+        return connected, np.zeros((0, 1))
     inner = affinity[connected][:, connected]
-    k = min(n_clusters, connected.size)
-    labels[connected] = kmeans(spectral_embedding(inner, k, seed), k, seed, n_init=n_init)
+    return connected, spectral_embedding(inner, min(n_clusters, connected.size), seed)
+
+
+def _labels_of(connected: Ints, points: Floats, n: int, seed: np.random.SeedSequence, n_init: int) -> Ints:
+    labels = np.full(n, -1, dtype=np.intp)
+    if connected.size:
+        labels[connected] = kmeans(points, points.shape[1], seed, n_init=n_init)
     return labels
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from innersight_graph.detection._clustering import kmeans, measured, number_of
+from innersight_graph.detection._clustering import kmeans_search, measured, number_of
 from innersight_graph.detection._layers import assemble, live_layers, resolve_seed, seed_sequence
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.partition import Partition
@@ -45,6 +45,7 @@ def coactivation_communities(
     Returns
     -------
     Partition
+        ``stats[layer]["stability"]``: mean ARI with four shorter searches.
 
     Raises
     ------
@@ -61,13 +62,16 @@ def coactivation_communities(
     """
     graph = as_layered(G)
     entropy = resolve_seed(seed)
-    labels = {}
+    labels, stats = {}, {}
     for name, live, _ in live_layers(graph, layers):
         outputs = measured(features, graph, name, "features")[live]
         outputs = outputs - outputs.mean(axis=1, keepdims=True)
         size = np.linalg.norm(outputs, axis=1, keepdims=True)
         outputs = outputs / np.where(size > 0, size, 1.0)
         k = number_of(n_communities, name, live.size)
-        labels[name] = kmeans(outputs, k, seed_sequence(entropy, name), n_init=n_init)
+        labels[name], sure = kmeans_search(outputs, k, seed_sequence(entropy, name), n_init=n_init)
+        stats[name] = {"stability": sure}
     params = {"n_communities": n_communities, "n_init": n_init}
-    return assemble(graph, labels, method="coactivation", params=params, seed=entropy, data={"features": features})
+    return assemble(
+        graph, labels, method="coactivation", params=params, seed=entropy, stats=stats, data={"features": features}
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from innersight_graph.detection._clustering import number_of
+from innersight_graph.detection._clustering import number_of, stability
 from innersight_graph.detection._layers import assemble, live_layers, resolve_seed, seed_sequence
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.partition import Partition
@@ -41,6 +41,7 @@ def random_communities(
     Returns
     -------
     Partition
+        ``stats[layer]["stability"]``: ARI with another draw.
 
     Examples
     --------
@@ -50,7 +51,7 @@ def random_communities(
     """
     graph = as_layered(G)
     entropy = resolve_seed(seed)
-    labels = {}
+    labels, stats = {}, {}
     for name, live, _ in live_layers(graph, layers):
         rng = np.random.default_rng(seed_sequence(entropy, name))
         if like is None:
@@ -59,5 +60,7 @@ def random_communities(
             labels[name] = like.labels(name)[live]
             assigned = labels[name] >= 0
             labels[name][assigned] = rng.permutation(labels[name][assigned])
+        # What two draws have in common is what chance gives.
+        stats[name] = {"stability": stability(labels[name], [rng.permutation(labels[name])])}
     params = {"n_communities": n_communities, "like": None if like is None else like.method}
-    return assemble(graph, labels, method="random", params=params, seed=entropy)
+    return assemble(graph, labels, method="random", params=params, seed=entropy, stats=stats)

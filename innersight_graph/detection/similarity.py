@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from innersight_graph.detection._clustering import measured
+from innersight_graph.detection._clustering import measured, stability
 from innersight_graph.detection._layers import assemble, live_layers, resolve_seed, seed_sequence
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.partition import Partition
@@ -18,6 +18,7 @@ __all__ = ["similarity_communities"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 _CHOICE_ENTROPY = 0.15
+_CHAINS = 2
 
 
 def similarity_communities(
@@ -46,7 +47,7 @@ def similarity_communities(
     normalize : bool
         Divide by the square roots of both diagonal entries first.
     steps : int
-        Monte Carlo moves after the spectral bisection; the best partition seen is kept.
+        Monte Carlo moves after the spectral bisection, of each of two chains; the best partition seen is kept.
     layers : str, iterable of str, or None
         Layers to partition; None is every hidden layer.
     seed : int, optional
@@ -55,8 +56,8 @@ def similarity_communities(
     Returns
     -------
     Partition
-        ``stats[layer]`` holds ``modularity`` and ``effective_communities`` (exp of the entropy of sizes). Neurons
-        without similarity to any other are unassigned.
+        ``stats[layer]`` holds ``modularity``, ``effective_communities`` (exp of the entropy of sizes) and
+        ``stability`` (ARI between the two chains). Neurons without similarity to any other are unassigned.
 
     Raises
     ------
@@ -87,8 +88,11 @@ def similarity_communities(
         if connected.size:
             inner = S[np.ix_(connected, connected)]
             rng = np.random.default_rng(seed_sequence(entropy, name))
-            found[connected] = _anneal(inner, _bisect(inner, wanted), steps, wanted, rng)
-            stats[name] = _summary(inner, found[connected])
+            start = _bisect(inner, wanted)
+            runs = [_anneal(inner, start, steps, wanted, rng) for _ in range(_CHAINS)]
+            runs.sort(key=lambda run: -modularity(inner, run))
+            found[connected] = runs[0]
+            stats[name] = {**_summary(inner, runs[0]), "stability": stability(runs[0], runs[1:])}
         labels[name] = found
     params = {"n_communities": n_communities, "normalize": normalize, "steps": steps}
     seen = {"similarities": similarities}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from innersight_graph.detection._clustering import measured, number_of, spectral_labels
+from innersight_graph.detection._clustering import measured, number_of, spectral_search, stability
 from innersight_graph.detection._layers import assemble, live_layers, resolve_layers, resolve_seed, seed_sequence
 from innersight_graph.detection.spectral import spectral_communities
 from innersight_graph.errors import InputError
@@ -56,7 +56,7 @@ def specialization_communities(
     Returns
     -------
     Partition
-        Neurons of constant output are unassigned.
+        Neurons of constant output are unassigned. ``stats[layer]["stability"]``: mean ARI with four shorter searches.
 
     Raises
     ------
@@ -82,14 +82,16 @@ def specialization_communities(
     entropy = resolve_seed(seed)
     live = {name: indices for name, indices, _ in live_layers(graph, layers)}
     params = {"n_communities": n_communities, "scope": scope, "features": features is not None, "n_init": n_init}
+    labels: dict[str, npt.NDArray[np.intp]] = {}
+    sure: dict[str, float] = {}
     if features is None:
-        labels = _by_windows(graph, n_communities, live, entropy, n_init)
+        labels, sure = _by_windows(graph, n_communities, live, entropy, n_init)
     elif scope == "layer":
-        labels = {}
         for name, indices in live.items():
             affinity = squared_spearman(measured(features, graph, name, "features")[indices])
             k = number_of(n_communities, name, indices.size)
-            labels[name] = spectral_labels(affinity, k, seed_sequence(entropy, name), n_init=n_init)
+            labels[name], others = spectral_search(affinity, k, seed_sequence(entropy, name), n_init=n_init)
+            sure[name] = stability(labels[name], others)
     else:
         if isinstance(n_communities, Mapping):
             raise InputError(
@@ -97,10 +99,15 @@ def specialization_communities(
             )
         stacked = np.vstack([measured(features, graph, name, "features")[indices] for name, indices in live.items()])
         k = number_of(n_communities, "graph", stacked.shape[0])
-        found = spectral_labels(squared_spearman(stacked), k, seed_sequence(entropy, "graph"), n_init=n_init)
+        found, others = spectral_search(squared_spearman(stacked), k, seed_sequence(entropy, "graph"), n_init=n_init)
         cuts = np.cumsum([indices.size for indices in live.values()])[:-1]
-        labels = dict(zip(live, np.split(found, cuts), strict=True))
-    return assemble(graph, labels, method="specialization", params=params, seed=entropy, data={"features": features})
+        by_layer = [np.split(run, cuts) for run in (found, *others)]
+        for name, (own, *rivals) in zip(live, zip(*by_layer, strict=True), strict=True):
+            labels[name], sure[name] = own, stability(own, rivals)
+    stats = {name: {"stability": value} for name, value in sure.items()}
+    return assemble(
+        graph, labels, method="specialization", params=params, seed=entropy, stats=stats, data={"features": features}
+    )
 
 
 def squared_spearman(outputs: Floats) -> Floats:
@@ -122,8 +129,9 @@ def _by_windows(
     live: Mapping[str, npt.NDArray[np.intp]],
     entropy: int,
     n_init: int,
-) -> dict[str, npt.NDArray[np.intp]]:
-    labels = {}
+) -> tuple[dict[str, npt.NDArray[np.intp]], dict[str, float]]:
+    """Labels of each layer's own neurons in the clustering of its window, and their stability."""
+    labels, sure = {}, {}
     for name in resolve_layers(G, list(live)):
         window = {name, *G.incoming(name), *G.outgoing(name)}
         inner = LayeredDiGraph.from_arrays(
@@ -136,7 +144,8 @@ def _by_windows(
         k = number_of(n_communities, name, live[name].size)
         found = spectral_communities(inner, k, gauge="none", n_init=n_init, layers=[name], seed=entropy)
         labels[name] = found.labels(name)[live[name]]
-    return labels
+        sure[name] = found.stats[name]["stability"]
+    return labels, sure
 
 
 def rank_p_value(observed: float, null: npt.ArrayLike, *, larger: bool = True) -> float:

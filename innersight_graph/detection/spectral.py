@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from innersight_graph.detection._clustering import dense, spectral_labels
+from innersight_graph.detection._clustering import dense, spectral_labels, spectral_search, stability
 from innersight_graph.detection._layers import assemble, live_layers, resolve_layers, resolve_seed, seed_sequence
 from innersight_graph.errors import InputError
 from innersight_graph.graph.gauge import balance
@@ -124,7 +124,8 @@ def spectral_communities(
     -------
     Partition
         ``stats[layer]`` holds the network's ``ncut``, ``ave_in_out`` and, with `nulls`, ``null_mean``, ``null_sd``,
-        ``z`` and ``p_value``. Neurons without connections are unassigned.
+        ``z`` and ``p_value``, and the layer's ``stability`` (mean ARI with four shorter searches). Neurons without
+        connections are unassigned.
 
     Raises
     ------
@@ -149,17 +150,17 @@ def spectral_communities(
     entropy = resolve_seed(seed)
     wanted = resolve_layers(graph, layers)
     network = _Network(graph, gauge)
-    labels = network.cluster(n_communities, seed_sequence(entropy, "clusters"), n_init)
+    labels, others = network.search(n_communities, seed_sequence(entropy, "clusters"), n_init)
     cut = normalized_cut(network.adjacency(), labels)
     share = cut / max(np.unique(labels[labels >= 0]).size, 1)
     stats: dict[str, Any] = {"ncut": cut, "ave_in_out": (1 - share) / (2 * share) if share > 0 else float("inf")}
     if nulls:
         stats |= network.compare(n_communities, cut, nulls, null, entropy, n_init)._asdict()
-    by_layer = {name: network.of_layer(labels, name)[live] for name, live, _ in live_layers(graph, wanted)}
+    by_layer = {name: labels[network.place[name]] for name in wanted}
+    sure = {name: stability(own, [run[network.place[name]] for run in others]) for name, own in by_layer.items()}
     params = {"n_communities": n_communities, "nulls": nulls, "null": null, "gauge": gauge, "n_init": n_init}
-    return assemble(
-        graph, by_layer, method="spectral", params=params, seed=entropy, stats={name: dict(stats) for name in by_layer}
-    )
+    each = {name: {**stats, "stability": sure[name]} for name in by_layer}
+    return assemble(graph, by_layer, method="spectral", params=params, seed=entropy, stats=each)
 
 
 def clusterability(
@@ -208,7 +209,6 @@ class _Network:
         ends = np.cumsum([0, *(live.size for live in self.live.values())])
         self.place = {name: slice(a, b) for name, a, b in zip(self.live, ends[:-1], ends[1:], strict=True)}
         self.size = int(ends[-1])
-        self.widths = {layer.name: layer.width for layer in graph.layers}
         self.symmetric = graph.graph.get("directed") is False
         self.blocks = {
             (s, t): np.abs(dense(weighted.matrix(s, t))[np.ix_(self.live[s], self.live[t])])
@@ -234,12 +234,20 @@ class _Network:
         return full if self.size <= 1500 else sparse.csr_array(full)
 
     def cluster(self, n_communities: int, seed: np.random.SeedSequence, n_init: int, adjacency: Any = None) -> Ints:
+        """Cluster the network, or a shuffled copy of it."""
+        found = self.adjacency() if adjacency is None else adjacency
+        return spectral_labels(found, self._number(n_communities), seed, n_init=n_init)
+
+    def search(self, n_communities: int, seed: np.random.SeedSequence, n_init: int) -> tuple[Ints, list[Ints]]:
+        """Cluster the network, and again with fewer starts to see how sure the clusters are."""
+        return spectral_search(self.adjacency(), self._number(n_communities), seed, n_init=n_init)
+
+    def _number(self, n_communities: Any) -> int:
         if type(n_communities) is bool or not isinstance(n_communities, (int, np.integer)) or n_communities < 1:
             raise InputError(
                 f"n_communities={n_communities!r} came; one whole number for the whole network was expected."
             )
-        found = self.adjacency() if adjacency is None else adjacency
-        return spectral_labels(found, min(int(n_communities), self.size), seed, n_init=n_init)
+        return min(int(n_communities), self.size)
 
     def compare(self, k: int, cut: float, nulls: int, null: str, entropy: int, n_init: int) -> Clusterability:
         if null not in _SHUFFLES or nulls < 1:
@@ -254,12 +262,6 @@ class _Network:
         mean, sd = float(cuts.mean()), float(cuts.std())
         p = (1 + int((cuts <= cut).sum())) / (nulls + 1)
         return Clusterability(cut, mean, sd, (cut - mean) / sd if sd > 0 else 0.0, p, nulls)
-
-    def of_layer(self, labels: Ints, name: str) -> Ints:
-        """Return the labels of all neurons of a layer, silent ones -1."""
-        full = np.full(self.widths[name], -1, dtype=np.intp)
-        full[self.live[name]] = labels[self.place[name]]
-        return full
 
 
 def _all_entries(W: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:

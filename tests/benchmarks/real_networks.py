@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 SEEDS = {"digits": 5, "faces": 3, "tasks": 3}
 NULLS = 39
 # Where a method of less than so many seconds is run twice, and some once more on an equal network in other numbers.
-TWICE, LONG = "digits, plain", 10.0
+TWICE, LONG = "digits, plain", 5.0
 GAUGES = {"EM": "balanced", "EM, gauge none": "none"}
 
 
