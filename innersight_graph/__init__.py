@@ -72,7 +72,7 @@ _HOMES = {
         "flow", "noise_communities", "prune_to_key", "remove_neurons", "track",
     ),
     "innersight_graph.report": ("Report", "evaluate"),
-    "innersight_graph.comparison": ("Comparison", "capabilities", "compare"),
+    "innersight_graph.comparison": ("Comparison", "capabilities", "capability_table", "compare"),
     "innersight_graph.figures": (
         "ablation_heatmap", "activation_violins", "agreement_matrix", "alluvial", "criterion_curves",
         "embedding_scatter", "pruning_curves", "sensitivity_maps",

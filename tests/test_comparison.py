@@ -11,7 +11,7 @@ import pytest
 
 from innersight_graph import Comparison, InputError, agreement, compare, detect
 from innersight_graph.comparison.board import leaderboard, leaderboard_page
-from innersight_graph.comparison.capability import _try, capabilities
+from innersight_graph.comparison.capability import _try, capabilities, capability_table
 from innersight_graph.comparison.runs import CONTENDERS, Contender, benchmark, read_results, summarize
 from innersight_graph.comparison.tasks import TASKS, Task
 from innersight_graph.planted import planted_hubs
@@ -132,9 +132,20 @@ def test_capabilities_are_what_the_methods_do() -> None:
     assert _try("similarity")["needs"] == "similarities"
 
 
+TABLE = Path(__file__).parent / "benchmarks" / "CAPABILITIES.md"
+
+
+def test_the_printed_table_is_what_the_methods_do() -> None:
+    printed = TABLE.read_text(encoding="utf-8")
+    for method in ("degree", "random", "coactivation", "similarity", "geometric", "spectral"):
+        assert capability_table({method: _try(method)}).splitlines()[-1] in printed
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::innersight_graph.SelectionWarning")
 def test_every_method_has_a_row() -> None:
     table = capabilities()
+    assert capability_table(table) in TABLE.read_text(encoding="utf-8")
     assert {"blockmodel", "em", "leiden", "louvain", "spectral"} <= set(table)
     assert len({tuple(row) for row in table.values()}) == 1
     assert not any(table["random"][name] for name in ("signed", "weighted", "directed", "degrees"))

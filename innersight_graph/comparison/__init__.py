@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from innersight_graph.comparison.board import leaderboard, leaderboard_page, write_leaderboard
-from innersight_graph.comparison.capability import capabilities
+from innersight_graph.comparison.capability import capabilities, capability_table
 from innersight_graph.comparison.runs import CONTENDERS, Contender, benchmark, read_results
 from innersight_graph.comparison.table import Comparison, compare
 
@@ -13,6 +13,7 @@ __all__ = [
     "Contender",
     "benchmark",
     "capabilities",
+    "capability_table",
     "compare",
     "leaderboard",
     "leaderboard_page",

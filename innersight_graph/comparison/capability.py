@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -15,10 +16,12 @@ from innersight_graph.errors import InputError, MissingExtraError
 from innersight_graph.graph.layered import Layer, LayeredDiGraph
 from innersight_graph.partition import Partition, agreement
 
-__all__ = ["capabilities"]
+__all__ = ["capabilities", "capability_table"]
 
 _WIDTH = 48
 _SEES = 0.8
+# A test at the 5 % level is wrong now and then: "none" on all graphs but one.
+_GRAPHS = 3
 _MEASURED = ("features", "similarities")
 # Sees what the methods it combines see.
 _COMBINATIONS = frozenset({"consensus"})
@@ -34,9 +37,9 @@ def capabilities() -> dict[str, dict[str, bool | str]]:
         their connections alone (ARI of at least 0.8 with the number of groups given where the method takes one);
         ``degrees``: is not distracted by hubs (ARI of at least 0.8 under log-normal degrees); ``layered``: partitions
         every hidden layer of a layered graph; ``estimates``: finds more communities where there are more, without being
-        told; ``says none``: returns one community on a graph without any; ``soft``: gives responsibilities; ``needs``:
-        what must be measured on the model first, or an empty string. What a method that needs measurements sees depends
-        on them: its first columns are False.
+        told; ``says none``: returns one community on graphs without any (two of three at least); ``soft``: gives
+        responsibilities; ``needs``: what must be measured on the model first, or an empty string. What a method that
+        needs measurements sees depends on them: its first columns are False.
 
     Notes
     -----
@@ -53,6 +56,35 @@ def capabilities() -> dict[str, dict[str, bool | str]]:
     return table
 
 
+def capability_table(table: Mapping[str, Mapping[str, bool | str]]) -> str:
+    """Return what `capabilities` found as a Markdown table, one row for each method.
+
+    Parameters
+    ----------
+    table : mapping from method to mapping
+        From `capabilities`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> print(capability_table({"em": {"signed": True, "weighted": False, "needs": ""}}))
+    | method | signed | weighted | needs |
+    | --- | --- | --- | --- |
+    | `em` | yes | – | – |
+    """
+    columns = list(next(iter(table.values()), {}))
+    rows = [[f"`{method}`", *(_word(row[column]) for column in columns)] for method, row in sorted(table.items())]
+    lines = (["method", *columns], ["---"] * (len(columns) + 1), *rows)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _word(value: bool | str) -> str:
+    return "yes" if value is True else f"`{value}`" if value else "–"
+
+
 def _try(method: str) -> dict[str, bool | str]:
     detector = getattr(import_module(f"innersight_graph.detection.{method}"), f"{method}_communities")
     takes_number = "n_communities" in inspect.signature(detector).parameters
@@ -62,10 +94,10 @@ def _try(method: str) -> dict[str, bool | str]:
         blank: dict[str, bool | str] = dict.fromkeys([*probes, "layered", "estimates", "says none", "soft"], False)
         return blank | {"layered": True, "needs": needs}
     row: dict[str, bool | str] = {name: _finds(method, *probe, takes_number) for name, probe in probes.items()}
-    few, many, none = (detect(G, method, seed=0) for G in (_signs(2)[0], _signs(6)[0], _nothing()))
+    few, many = (detect(G, method, seed=0) for G in (_signs(2)[0], _signs(4)[0]))
     row["layered"] = set(few.layers) == {"hidden"}
     row["estimates"] = len(few) < len(many)
-    row["says none"] = len(none) == 1
+    row["says none"] = sum(len(detect(_nothing(i), method, seed=0)) == 1 for i in range(_GRAPHS)) >= _GRAPHS - 1
     row["soft"] = few.responsibilities is not None
     return row | {"needs": ""}
 
@@ -106,7 +138,10 @@ def _groups(k: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_], np.ran
 
 def _signs(k: int) -> tuple[LayeredDiGraph, Partition]:
     z, matched, rng = _groups(k)
-    sides = [np.where(matched, 1.0, -1.0) * (rng.random(matched.shape) < 0.5) for _ in range(2)]
+    sides = [
+        np.where(matched, 1.0, -1.0) * (rng.random(matched.shape) < 0.5) * rng.uniform(0.5, 1.5, matched.shape)
+        for _ in range(2)
+    ]
     return _layered(sides[0], sides[1], z)
 
 
@@ -138,7 +173,7 @@ def _direction() -> tuple[nx.DiGraph, Partition]:
     return G, Partition.from_labels(G, {"graph": z}, method="truth")
 
 
-def _nothing() -> LayeredDiGraph:
-    rng = np.random.default_rng(0)
+def _nothing(seed: int) -> LayeredDiGraph:
+    rng = np.random.default_rng(seed)
     sides = [rng.choice([-1.0, 0.0, 1.0], (_WIDTH, _WIDTH), p=[0.2, 0.6, 0.2]) for _ in range(2)]
     return _layered(sides[0], sides[1], np.zeros(_WIDTH, dtype=np.intp))[0]
