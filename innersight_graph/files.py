@@ -110,6 +110,7 @@ def check_folder(path: str | os.PathLike[str], what: str = "results") -> Path:
     """
     folder = Path(path)
     try:
+        os.path.realpath(folder)
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     except (OSError, ValueError) as error:
         raise InputError(

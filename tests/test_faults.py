@@ -266,6 +266,73 @@ def test_a_protected_folder_or_file_is_told_before_any_work(tmp_path: Path) -> N
     assert (folder / "protected.json").read_text() == "old"
 
 
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody can write to: a file system mounted read-only for root, a mode for everybody else."""
+    folder = tmp_path / "read only"
+    folder.mkdir()
+    mounted = sys.platform == "linux" and os.getuid() == 0
+    if mounted:
+        mount = ["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)]
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    folder.chmod(0o555) if not mounted else None
+    yield folder
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+    else:
+        folder.chmod(0o755)
+
+
+@POSIX
+def test_a_read_only_folder_is_told_before_any_work_also_to_root(read_only: Path) -> None:
+    from innersight_graph.demo import run_demo
+    from innersight_graph.files import make_folder
+    from innersight_graph.paper import run_paper
+
+    if os.access(read_only, os.W_OK):
+        # Root without the right to mount can write anywhere; the permission is tested as another user above.
+        return
+    _, P = partition()
+    begun = time.process_time()
+    for write in (run_demo, make_folder, lambda place: run_paper("digits", place), P.to_json):
+        for place in (read_only / "a", read_only / "a" / "b"):
+            with pytest.raises(InputError, match=r"write-protected|does not exist") as told:
+                write(place)
+            assert isinstance(told.value, WriteError) or write == P.to_json
+    assert time.process_time() - begun < 5
+    assert list(read_only.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["file", "file/x", "file/x/y"])
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path, where: str) -> None:
+    from innersight_graph.files import check_folder, make_folder
+
+    (tmp_path / "file").write_text("mine")
+    for function in (check_folder, make_folder):
+        with pytest.raises(InputError, match="is a file; a folder was expected"):
+            function(tmp_path / where)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300])
+def test_names_that_no_folder_can_have_are_refused(tmp_path: Path, name: str) -> None:
+    from innersight_graph.files import make_folder
+
+    with pytest.raises(InputError, match="results"):
+        make_folder(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_made_with_those_above_it(tmp_path: Path) -> None:
+    from innersight_graph.files import check_folder, make_folder
+
+    place = tmp_path / "ü" / "b"
+    assert check_folder(place) == place
+    assert not place.exists()
+    assert make_folder(str(place)) == make_folder(place) == place
+    assert place.is_dir()
+
+
 @pytest.mark.parametrize("name", ["", ".", "no/such/folder/x.json", "a\0b.json", "x" * 300 + ".json"])
 def test_names_that_are_none_are_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

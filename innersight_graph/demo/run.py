@@ -27,6 +27,7 @@ from innersight_graph.files import check_folder, make_folder, whole_file, write_
 from innersight_graph.graph.interchange import write_graph
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.neuronize import neuron_graph
+from innersight_graph.paper.networks import one_thread
 from innersight_graph.partition import Partition
 from innersight_graph.report import Report, evaluate
 
@@ -84,7 +85,7 @@ def run_demo(
     About half a minute and 1 GB on two cores.
     """
     folder = check_folder(out)
-    with _one_thread():
+    with one_thread():
         summary = _run(folder, seed, engine, n_jobs, _Steps(console))
     if console is not None:
         _show(console, summary, folder)
@@ -170,20 +171,6 @@ def _score(
         nulls = NULLS if name == "em" else FEWER_NULLS
         reports[name] = evaluate(graph, found[name], evaluators, nulls=nulls, seed=seed)
     return reports
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread: on small matrices several mostly wait for each other, longest where the machine is busy."""
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(limits=1):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Steps:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ __all__ = [
     "fewer",
     "linear_network",
     "load_data",
+    "one_thread",
     "predictions",
     "train",
 ]
@@ -150,6 +152,20 @@ def train(
             after_epoch(epoch)
     optimiser.zero_grad(set_to_none=True)
     return model.eval()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Use one thread: on small matrices several mostly wait for each other, longest where the machine is busy."""
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def predictions(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from innersight_graph.files import check_folder
 from innersight_graph.paper.drops import fig1a, table1
 from innersight_graph.paper.levels import fig3c
 from innersight_graph.paper.maps import fig1b, fig2a, fig2b
-from innersight_graph.paper.networks import fewer, load_data
+from innersight_graph.paper.networks import KINDS, fewer, load_data, one_thread
 from innersight_graph.paper.noise import table2, table4
 from innersight_graph.paper.page import make_page
 from innersight_graph.paper.pruning import table3
@@ -47,6 +47,8 @@ ARTEFACTS: Mapping[str, Callable[[Study], Artefact]] = MappingProxyType(
         "a7": a7,
     }
 )
+# Made beside each other, the longest first; the tables after them share detections, and run times are taken alone.
+APART = ("fig2a", "table1", "fig1a", "fig2b", "fig3b", "fig3c", "fig3a", "fig1b")
 PAGE = "paper.html"
 
 
@@ -124,7 +126,8 @@ def run_paper(
         Report the printed readings beside the corrected ones: the search as printed, selection on test images, the
         printed maps.
     n_jobs : int, optional
-        Worker processes for detections; default one per core, two in a quick run.
+        Worker processes, each with one thread, for detections, searches and figures; default one per core, two in a
+        quick run.
     progress : bool
         Say what is going on, also without a console.
     console : rich.console.Console, optional
@@ -160,25 +163,68 @@ def run_paper(
 
     store = Store(folder, settings.fingerprint(images, innersight_graph.__version__))
     jobs = n_jobs or (min(2, os.cpu_count() or 1) if quick else os.cpu_count() or 1)
-    with _Teller(console, progress) as teller:
+    with _Teller(console, progress) as teller, one_thread():
         study = Study(images, settings, store, n_jobs=jobs, say=teller.now)
-        records = {name: _made(name, make, study, teller) for name, make in ARTEFACTS.items()}
+        made = _made_apart(study, teller) if jobs > 1 else {}
+        records = {name: made.get(name) or _made(name, study, teller) for name in ARTEFACTS}
         result = _conclude(records, study, started)
     return result
 
 
-def _made(name: str, make: Callable[[Study], Artefact], study: Study, teller: _Teller) -> dict[str, Any]:
+def _made(name: str, study: Study, teller: _Teller) -> dict[str, Any]:
     """Take a finished artefact over, or make it."""
     known = study.store.finished(name)
     if known is not None:
         teller.done(known, "taken over")
         return known
     teller.now(f"making {name}")
-    wall, cpu = time.perf_counter(), time.process_time()
-    artefact = make(study)
-    record = study.store.save(artefact, {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu})
+    record = _make(name, study)
     teller.done(record, f"{record['seconds']['wall']:.1f} s")
     return record
+
+
+def _make(name: str, study: Study) -> dict[str, Any]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    artefact = ARTEFACTS[name](study)
+    return study.store.save(artefact, {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu})
+
+
+def _made_apart(study: Study, teller: _Teller) -> dict[str, dict[str, Any]]:
+    """Make the artefacts that need nothing but a network and its communities in worker processes, several at a time."""
+    missing = [name for name in APART if study.store.finished(name) is None]
+    records: dict[str, dict[str, Any]] = {}
+    if not missing:
+        return records
+    alone = (study.data, study.settings, study.store)
+    for _ in study.spread({kind: (_prepare, kind, *alone) for kind in reversed(KINDS)}, "networks and communities"):
+        pass
+    for name, record in study.spread({name: (_make_alone, name, *alone) for name in missing}, "figures and Table 1"):
+        records[name] = record
+        teller.done(record, f"{record['seconds']['wall']:.1f} s")
+    return records
+
+
+# The study of a worker process: its graphs and measurements serve every artefact made there.
+_HERE: dict[str, Study] = {}
+
+
+def _alone(data: ImageData, settings: Settings, store: Store) -> Study:
+    key = f"{store.folder}/{store.fingerprint}"
+    if key not in _HERE:
+        _HERE.clear()
+        _HERE[key] = Study(data, settings, store, n_jobs=1, say=lambda what: None)
+    return _HERE[key]
+
+
+def _prepare(kind: str, data: ImageData, settings: Settings, store: Store) -> None:
+    """Train a network and find its communities, both kept in the store."""
+    with one_thread():
+        _alone(data, settings, store).main(kind)
+
+
+def _make_alone(name: str, data: ImageData, settings: Settings, store: Store) -> dict[str, Any]:
+    with one_thread():
+        return _make(name, _alone(data, settings, store))
 
 
 def _conclude(records: Mapping[str, dict[str, Any]], study: Study, started: float) -> PaperResult:
