@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,37 @@ def test_example_pages(name: str, limit: int, tmp_path: Path) -> None:
     assert page.path == tmp_path / f"{name}.html"
     assert page.n_bytes <= limit * MEGABYTES
     assert page.path.stat().st_size == page.n_bytes
+
+
+# What each of the other scripts must have printed, run for two epochs where they train.
+PRINTED = {
+    "bimt_training": ("without the cost: test accuracy", "with the cost: test accuracy", "block model agree: ARI"),
+    "compare_classic": ("Trained on digits:", "Four planted communities", "No communities at all", "blockmodel"),
+    "graph_analytics": ("the graph of communities:", "maximum activation flow", "wrote communities.graphml"),
+}
+PAGES = {"mlp_digits", "faces_cnn", "resnet18", "tiny_gpt"}
+
+
+@pytest.mark.parametrize(
+    "name", ["bimt_training", "graph_analytics", pytest.param("compare_classic", marks=pytest.mark.slow)]
+)
+def test_example_scripts(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        # After two epochs ways of choosing the number of communities may disagree, and say so.
+        warnings.simplefilter("ignore", isg.SelectionWarning)
+        main = example(name).main
+        main(**({"epochs": 2} if "epochs" in inspect.signature(main).parameters else {}))
+    printed = capsys.readouterr().out
+    for words in PRINTED[name]:
+        assert words in printed
+
+
+def test_no_example_is_left_out() -> None:
+    # The README's pictures are taken by hand from a browser.
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*PRINTED, *PAGES, "screenshots"}
 
 
 def test_the_notebook_runs_and_shows_the_page() -> None:
