@@ -115,11 +115,18 @@ class Occlusion:
         """Map a partition of G; see the class for what is returned."""
         members = Members.of(G, partition)
         layers = [g.layer for g in members.layers]
-        known = self.neuron_maps(members.graph, layers, max_memory, progress)
-        heat = {g.layer: self._heat(known[g.layer].squared[g.layer], g.labels, len(g.sizes)) for g in members.layers}
         if self.literal:
+            # The root per sample needs the groups; what it measures besides serves later partitions too.
             tables = {g.layer: g.one_hot() for g in members.layers}
-            heat = self._measure(members.graph, layers, max_memory, progress, tables).rooted
+            maps = self._measure(members.graph, layers, max_memory, progress, tables)
+            self._maps.setdefault(members.graph, {}).update(dict.fromkeys(layers, maps))
+        known = self.neuron_maps(members.graph, layers, max_memory, progress)
+        heat = {
+            g.layer: maps.rooted[g.layer]
+            if self.literal
+            else self._heat(known[g.layer].squared[g.layer], g.labels, len(g.sizes))
+            for g in members.layers
+        }
         heat = {layer: filled(table, self.stride) for layer, table in heat.items()}
         observed = {layer: focus(table) for layer, table in heat.items()}
 
@@ -129,9 +136,9 @@ class Occlusion:
 
         drawn = 0 if self.literal else nulls
         p_values, band = random_groups(members, observed, under, nulls=drawn, seed=seed, key="focus")
-        maps = members.spread(heat)
+        spread = members.spread(heat)
         first = next(iter(known.values()), None)
-        per_community = maps.reshape(len(maps), -1).mean(axis=1) if maps.size else np.full(len(maps), np.nan)
+        per_community = spread.reshape(len(spread), -1).mean(axis=1) if spread.size else np.full(len(spread), np.nan)
         details: dict[str, Any] = {
             "focus": members.spread(observed),
             "window": self.window,
@@ -143,12 +150,12 @@ class Occlusion:
             "method": {layer: known[layer].method[layer] for layer in layers},
         }
         if self.mask is not None:
-            details |= self._inside(maps)
+            details |= self._inside(spread)
         details |= band
         tested = members.tested
         value = float(np.nanmean(per_community[tested])) if tested.any() else float("nan")
         intervals = {} if self.literal else self._intervals(members, known, per_community)
-        return Evaluation(self.name, value, per_community, {"heat": maps}, intervals, p_values, details=details)
+        return Evaluation(self.name, value, per_community, {"heat": spread}, intervals, p_values, details=details)
 
     def _intervals(self, members: Members, known: dict[str, Maps], per_community: FloatArray) -> dict[str, FloatArray]:
         """Intervals of the communities' mean heat, a block of the samples left out in turn."""

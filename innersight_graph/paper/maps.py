@@ -31,7 +31,7 @@ KEPT = 70 / 224
 def fig1b(study: Study) -> Artefact:
     """Perturbation maps of the linear network's communities; more focused than those of random groups, or not."""
     network, P = study.network("linear"), study.main("linear")
-    seen = _maps(study, network, P, nulls=study.settings.nulls)
+    seen, printed = _maps(study, network, P)
     tested = _tested(P)
     beyond = sum(seen.p_values["focus"][i] <= LEVEL for i in tested)
     low, high = wilson_interval(int(beyond), max(1, len(tested)))
@@ -51,16 +51,17 @@ def fig1b(study: Study) -> Artefact:
             f" to {high:.2f})."
         ),
     )
-    return _map_artefact(study, network, P, seen, "fig1b", "Fig. 1b: perturbation maps, linear network", [claim])
+    title = "Fig. 1b: perturbation maps, linear network"
+    return _map_artefact(study, P, seen, printed, "fig1b", title, [claim])
 
 
 def fig2a(study: Study) -> Artefact:
     """Perturbation maps of the convolutional network, and whether key communities look at what matters."""
     network, P = study.network("convolutional"), study.main("convolutional")
-    seen = _maps(study, network, P, nulls=study.settings.nulls)
+    seen, printed = _maps(study, network, P)
     key = key_communities(study, network, P)["key"]
     title = "Fig. 2a: perturbation maps, convolutional network"
-    return _map_artefact(study, network, P, seen, "fig2a", title, [_looks_at_evidence(study, P, seen, key)])
+    return _map_artefact(study, P, seen, printed, "fig2a", title, [_looks_at_evidence(study, P, seen, key)])
 
 
 def _looks_at_evidence(study: Study, P: Partition, seen: Evaluation, key: list[int]) -> Verdict:
@@ -92,7 +93,8 @@ def _looks_at_evidence(study: Study, P: Partition, seen: Evaluation, key: list[i
     )
 
 
-def _maps(study: Study, network: Network, P: Partition, *, nulls: int, literal: bool = False) -> Evaluation:
+def _maps(study: Study, network: Network, P: Partition) -> tuple[Evaluation, Evaluation | None]:
+    """Return the maps as they should be, against random groups, and as printed; the images are covered once."""
     settings, test = study.settings, study.data.test
     side = min(test.inputs.shape[2:])
     window = max(3, 2 * round((WINDOW_SHARE * side - 1) / 2) + 1)
@@ -106,19 +108,24 @@ def _maps(study: Study, network: Network, P: Partition, *, nulls: int, literal: 
         window=window,
         stride=max(1, side // 16),
         mask=mask,
-        literal=literal,
+        literal=settings.literal,
     )
-    return evaluator.evaluate(network.graph, P, nulls=nulls, seed=settings.seed)
+    printed = evaluator.evaluate(network.graph, P) if settings.literal else None
+    evaluator.literal = False
+    return evaluator.evaluate(network.graph, P, nulls=settings.nulls, seed=settings.seed), printed
 
 
 def _map_artefact(
-    study: Study, network: Network, P: Partition, seen: Evaluation, name: str, title: str, verdicts: list[Verdict]
+    study: Study,
+    P: Partition,
+    seen: Evaluation,
+    printed: Evaluation | None,
+    name: str,
+    title: str,
+    verdicts: list[Verdict],
 ) -> Artefact:
     heat = seen.maps["heat"]
-    likeness = np.full(len(P), np.nan)
-    if study.settings.literal:
-        printed = _maps(study, network, P, nulls=0, literal=True).maps["heat"]
-        likeness = _row_correlation(heat, printed)
+    likeness = np.full(len(P), np.nan) if printed is None else _row_correlation(heat, printed.maps["heat"])
     inside = seen.details.get("inside")
     rows = [
         {
