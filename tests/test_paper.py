@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -420,6 +421,48 @@ def without_times(value: Any) -> Any:
         timed = {"seconds", "cpu_seconds", "exponent", "r_squared", "measured", "full", "methods"}
         return {k: without_times(v) for k, v in value.items() if k not in timed}
     return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+OWNER = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from test_paper import Settings, Store, Study, small_digits
+def work(folder):
+    Path(folder, f"pid-{os.getpid()}").touch()
+    time.sleep(120)
+if __name__ == "__main__":
+    folder = Path(sys.argv[2])
+    study = Study(small_digits(), Settings(quick=True), Store(folder / "out", "aa"), n_jobs=2, say=lambda what: None)
+    list(study.spread({k: (work, folder) for k in "ab"}, "work"))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a parent's end is seen on POSIX only")
+def test_workers_end_with_a_killed_run(tmp_path: Path) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(OWNER, encoding="utf-8")
+    process = subprocess.Popen([sys.executable, str(script), str(Path(__file__).parent), str(tmp_path)])
+    while len(list(tmp_path.glob("pid-*"))) < 2 and process.poll() is None:
+        time.sleep(0.05)
+    workers = [int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")]
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(workers) == 2
+    assert not any(map(alive, workers))
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; one that only waits to be collected does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.slow

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -239,7 +242,7 @@ class Study:
         from joblib import Parallel, delayed
 
         keys = list(jobs)
-        work = (delayed(_numbered)(i, *jobs[key]) for i, key in enumerate(keys))
+        work = (delayed(_numbered)(i, os.getpid(), *jobs[key]) for i, key in enumerate(keys))
         workers = Parallel(n_jobs=max(1, min(self.n_jobs, len(keys))), return_as="generator_unordered")
         with warnings.catch_warnings():
             # Idle workers are ended and started again on a busy machine; no result is lost by that.
@@ -273,8 +276,23 @@ class Study:
         return result
 
 
-def _numbered(position: int, function: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
+def _numbered(position: int, owner: int, function: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
+    if owner != os.getpid():
+        _end_with(owner)
     return position, function(*arguments)
+
+
+@cache
+def _end_with(owner: int) -> None:
+    """End this worker process once its owner is gone: a killed run must not go on computing, nor write files."""
+
+    def watch() -> None:
+        # A process whose parent is gone gets another one, except on Windows.
+        while os.getppid() == owner:
+            time.sleep(0.5)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def load_weights(model: nn.Module, path: Path) -> bool:
