@@ -186,8 +186,7 @@ def evaluate(
         Bytes of extra tensors an evaluator may hold at a time; default 256 MiB.
     allow_test_selection : bool, default False
         Score a partition that was itself chosen on the data it is scored on. Refused by default, because such scores
-        flatter the
-        partition; if allowed, the report says so.
+        flatter the partition; if allowed, the report says so.
     progress : bool, default False
         Show a bar with the time left on anything over two seconds.
 

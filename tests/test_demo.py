@@ -16,6 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from innersight_graph import LayeredDiGraph, load_digits
 from innersight_graph.demo import run_demo
+from innersight_graph.provenance import digest
 
 HIDDEN = ("fc1", "fc2", "fc3")
 
@@ -104,6 +105,8 @@ def test_accuracy_and_sizes(folder: Path, summary: dict[str, Any], network: Netw
         assert summary["data"][name] == len(split.targets)
         assert summary["model"]["accuracy"][name] == pytest.approx(network.correct(split).mean())
     assert summary["model"]["accuracy"]["test"] >= 0.95
+    assert summary["fingerprint"]["graph"] == LayeredDiGraph.load(folder / "graph.npz").fingerprint
+    assert summary["fingerprint"]["data"] == digest([*data.train, *data.validation, *data.test])
     assert summary["model"]["widths"] == [64, 128, 64, 32, 10]
     assert summary["model"]["parameters"] == sum(w.numel() + b.numel() for _, w, b in network.layers)
 

@@ -46,6 +46,7 @@ from innersight_graph.paper.store import Store
 from innersight_graph.paper.study import Network, Study
 from innersight_graph.partition import Partition
 from innersight_graph.probe import ablate
+from innersight_graph.provenance import environment
 
 HOSTILE = '<script>alert("0")</script>'
 
@@ -92,6 +93,7 @@ def test_every_artefact_has_its_files_and_backed_verdicts(finished: PaperResult)
             assert len(list(csv.DictReader(text))) == len(made["rows"]) > 0
     summary = json.loads((finished.folder / "verdicts.json").read_text(encoding="utf-8"))
     assert len(summary["verdicts"]) == len(finished.verdicts)
+    assert summary["environment"] == record(finished.folder, "fig1a")["environment"] == environment()
 
 
 def test_a_second_run_takes_everything_over(finished: PaperResult) -> None:

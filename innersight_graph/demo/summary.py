@@ -15,6 +15,7 @@ from innersight_graph.demo.network import WIDTHS
 from innersight_graph.evaluation.noise import NoiseSearch
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition, agreement
+from innersight_graph.provenance import digest, environment
 from innersight_graph.report import Report
 
 __all__ = ["count_of", "own_sentences", "summarise"]
@@ -36,6 +37,8 @@ def summarise(
     splits = {name: getattr(data, name) for name in ("train", "validation", "test")}
     summary: dict[str, Any] = {
         "seed": seed,
+        "environment": environment(),
+        "fingerprint": {"data": digest([*data.train, *data.validation, *data.test]), "graph": G.fingerprint},
         "data": {"name": data.name, **{name: len(split.targets) for name, split in splits.items()}},
         "model": {
             "widths": list(WIDTHS),

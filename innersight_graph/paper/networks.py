@@ -61,9 +61,8 @@ def load_data(data: str | ImageData, *, seed: int, quick: bool) -> ImageData:
     folder = Path(data)
     if not folder.is_dir():
         raise InputError(
-            f"data={data!r} is neither 'digits' nor 'faces' nor a folder. Give a folder with MNIST's IDX files, "
-            "with AFHQ's train/ and val/, "
-            "or with one folder of pictures per class; nothing is downloaded."
+            f"data={data!r} is neither 'digits' nor 'faces' nor a folder. Give a folder with MNIST's IDX files, with "
+            "AFHQ's train/ and val/, or with one folder of pictures per class; nothing is downloaded."
         )
     if (folder / "train" / "cat").is_dir() and (folder / "train" / "dog").is_dir():
         return load_afhq(folder, seed=seed)

@@ -25,6 +25,7 @@ from innersight_graph.paper.runtimes import a7
 from innersight_graph.paper.settings import Settings
 from innersight_graph.paper.store import Store
 from innersight_graph.paper.study import Study
+from innersight_graph.provenance import environment
 
 if TYPE_CHECKING:
     from innersight_graph.data import ImageData
@@ -112,7 +113,7 @@ def run_paper(
         Nothing is downloaded. A linear and a convolutional network of the paper's sizes are trained on it.
     out : path
         Folder for the files; made if missing. A finished artefact found there is taken over if it was made from the
-        same data, settings and version, so a killed run continues.
+        same data, settings and versions, so a killed run continues.
     seed : int
         Of splits, training, random groups; the detectors' seeds are ``seed``, ``seed + 1``, …
     quick : bool
@@ -234,23 +235,20 @@ def _conclude(records: Mapping[str, dict[str, Any]], study: Study, started: floa
         "fingerprint": study.store.fingerprint,
         "data": data.name,
         "settings": vars(settings),
+        "environment": environment(),
         "refusals": study.refusals,
         "verdicts": [{"artefact": name, **v} for name, r in records.items() for v in r["verdicts"]],
     }
     study.store.write(folder / "verdicts.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False))
     sizes = " / ".join(f"{len(split.targets):,}" for split in (data.train, data.validation, data.test))
+    networks = "1 network" if settings.train_seeds == 1 else f"{settings.train_seeds} networks"
     lead = (
         f"{data.name}: {sizes} training, validation and test images, {len(data.classes)} classes; "
-        f"{len(settings.detection_seeds)} detection "
-        f"seeds on {settings.train_seeds} network{'s' if settings.train_seeds > 1 else ''} of each kind; seed "
-        f"{settings.seed}. "
+        f"{len(settings.detection_seeds)} detection seeds on {networks} of each kind; seed {settings.seed}. "
         "Everything is chosen on validation images and reported on test images, unless it says 'as printed'."
-        + (
-            " Quick run: sizes are cut down, so verdicts show that all works rather than what is true."
-            if settings.quick
-            else ""
-        )
     )
+    if settings.quick:
+        lead += " Quick run: sizes are cut down, so verdicts show that all works rather than what is true."
     page = make_page(list(records.values()), folder, title="The paper's figures and tables, recomputed", lead=lead)
     study.store.write(folder / PAGE, page)
     return PaperResult(folder, MappingProxyType(dict(records)), tuple(verdicts), time.perf_counter() - started)

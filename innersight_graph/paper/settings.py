@@ -10,6 +10,7 @@ import numpy as np
 
 from innersight_graph.data import ImageData
 from innersight_graph.errors import InputError
+from innersight_graph.provenance import environment
 
 __all__ = ["Settings"]
 
@@ -38,9 +39,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.seed < 0 or self.seeds < 2 or self.train_seeds < 1:
             raise InputError(
-                f"seed={self.seed}, seeds={self.seeds}, train_seeds={self.train_seeds} came; a seed of 0 or more, "
-                "at least two detection "
-                "seeds (Table 4 compares groups of runs) and at least one training seed were expected."
+                f"seed={self.seed}, seeds={self.seeds}, train_seeds={self.train_seeds} came; a seed of 0 or more, at "
+                "least two detection seeds (Table 4 compares groups of runs) and one training seed were expected."
             )
 
     @property
@@ -85,7 +85,8 @@ class Settings:
 
     def fingerprint(self, data: ImageData, version: str) -> str:
         """Digest of everything a result depends on: finished artefacts of another digest are not taken over."""
-        digest = hashlib.sha256(json.dumps({**asdict(self), "version": version, "data": data.name}).encode())
+        made_with = {**asdict(self), **environment(), "version": version, "data": data.name}
+        digest = hashlib.sha256(json.dumps(made_with).encode())
         for split in (data.train, data.validation, data.test):
             for tensor in split:
                 digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from innersight_graph.files import make_folder, write_bytes
 from innersight_graph.paper.record import Artefact, plain
+from innersight_graph.provenance import environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,6 +77,7 @@ class Store:
             "name": artefact.name,
             "title": artefact.title,
             "fingerprint": self.fingerprint,
+            "environment": environment(),
             "files": list(files),
             "figures": figures,
             "verdicts": [plain(asdict(v)) for v in artefact.verdicts],

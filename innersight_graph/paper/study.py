@@ -205,9 +205,8 @@ class Study:
             )
         if found is None:
             raise InputError(
-                f"{METHODS[method].label} refused the {kind} network ({self.refusals[method]}), and the figures "
-                "rest on it. "
-                "Use other data or another seed."
+                f"{METHODS[method].label} refused the {kind} network ({self.refusals[method]}), and the figures rest "
+                "on it. Use other data or another seed."
             )
         return found
 
