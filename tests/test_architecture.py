@@ -15,9 +15,9 @@ PACKAGE = ROOT / "innersight_graph"
 
 # A room imports rooms that stand before it, never one that stands after it.
 ROOMS = [
-    "errors", "files", "provenance", "graph", "partition", "statistics", "engines", "mixture", "detection", "nxbackend",
-    "session", "neuronize", "probe", "data", "planted", "evaluation", "figures", "report", "comparison", "paper",
-    "demo", "cli",
+    "errors", "files", "memory", "provenance", "graph", "partition", "statistics", "engines", "mixture", "detection",
+    "nxbackend", "session", "neuronize", "probe", "data", "planted", "evaluation", "figures", "report", "comparison",
+    "paper", "demo", "cli",
 ]  # fmt: skip
 SAME_ROOM = {"_html": "report", "_nxinfo": "nxbackend", "__main__": "cli", "_terminal": "cli"}
 GRAPH_WING = ROOMS[: ROOMS.index("nxbackend") + 1]

@@ -105,3 +105,44 @@ def test_a_large_layer_costs_what_its_arrays_cost() -> None:
     with pytest.raises(isg.InputError, match=r"about 1\.5 GB"):
         G.to_networkx()
     assert isinstance(nx.number_of_nodes(G), int)
+
+
+def test_a_search_that_cannot_fit_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    from innersight_graph import memory
+
+    G = layered(0)
+    monkeypatch.setattr(memory, "available_memory", lambda: 20_000)
+    with pytest.raises(
+        isg.InputError, match=r"among 672 connections needs about 0\.0 GiB .* 0\.0 GiB are free.*layers="
+    ):
+        isg.em_communities(G, 2, seed=0)
+    # What is needed is counted by the layers that are partitioned.
+    monkeypatch.setattr(memory, "available_memory", lambda: 12 * 672 + 24 * 192)
+    isg.em_communities(G, 2, layers="out", init="random", n_init=1, seed=0, engine="numpy")
+    monkeypatch.setattr(memory, "available_memory", lambda: None)
+    isg.em_communities(G, 2, init="random", n_init=1, seed=0, engine="numpy")
+
+
+def test_the_system_is_asked_for_its_memory_and_the_limits_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from innersight_graph import memory
+
+    info, limit, used = (tmp_path / name for name in ("meminfo", "max", "current"))
+    monkeypatch.setattr(memory, "MEMINFO", info)
+    monkeypatch.setattr(memory, "LIMITS", ((limit, used),))
+    assert memory.available_memory() is None
+    memory.check_memory(1e18, "A step", "Wait.")
+    info.write_text("MemTotal: 9 kB\nMemAvailable:    4194304 kB\n")
+    assert memory.available_memory() == 4 * 2**30
+    limit.write_text(str(3 * 2**30))
+    used.write_text(str(2**30))
+    assert memory.available_memory() == 2 * 2**30
+    with pytest.raises(
+        isg.InputError, match=r"^A step needs about 2\.5 GiB of memory, and 2\.0 GiB are free\. Wait\.$"
+    ):
+        memory.check_memory(2.5 * 2**30, "A step", "Wait.")
+    limit.write_text("max\n")
+    assert memory.available_memory() == 4 * 2**30
+    info.write_text("nothing\n")
+    assert memory.available_memory() is None

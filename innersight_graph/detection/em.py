@@ -8,12 +8,21 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
-from innersight_graph.detection._layers import assemble, check_n_communities, live_layers, resolve_seed
+from innersight_graph.detection._layers import (
+    assemble,
+    check_n_communities,
+    live_layers,
+    resolve_layers,
+    resolve_seed,
+)
 from innersight_graph.engines.base import Engine, resolve_engine
 from innersight_graph.errors import InputError
 from innersight_graph.graph.interchange import as_layered
+from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.graph.profiles import SignedProfile, binarize
+from innersight_graph.memory import check_memory
 from innersight_graph.mixture.polish import Solution
 from innersight_graph.mixture.search import Material, Outcome, Search, Settings
 from innersight_graph.mixture.starts import INITS, Init
@@ -22,6 +31,9 @@ from innersight_graph.partition import Partition
 
 __all__ = ["PartialResultWarning", "SelectionWarning", "em_communities"]
 
+# Bytes at the peak for each connection of the graph (balancing) and of the layers to partition (their profiles), as
+# measured with tests/benchmarks/bench_memory.py.
+BALANCE_BYTES, PROFILE_BYTES = 12, 24
 _LIKELIHOODS = ("bernoulli", "multinomial")
 _CRITERIA = ("icl", "held-out")
 
@@ -147,6 +159,8 @@ def em_communities(
     """
     G = as_layered(G)
     _check_options(likelihood, criterion, init, n_init, max_iter, tol, prior)
+    layers = resolve_layers(G, layers)
+    _check_room(G, layers)
     used_seed = resolve_seed(seed)
     profile_options: dict[str, Any] = {"density": density, "gauge": gauge, "thresholds": thresholds}
     chosen_engine = resolve_engine(engine)
@@ -217,6 +231,19 @@ def _partition(
     shares = {name: outcome.responsibilities for name, outcome in outcomes.items()}
     options: dict[str, Any] = {"params": params, "seed": seed, "stats": stats, "responsibilities": shares}
     return assemble(G, labels, method="em", data=seen, **options)
+
+
+def _check_room(G: LayeredDiGraph, layers: tuple[str, ...]) -> None:
+    """Raise InputError where balancing the graph and the profiles of the layers would not fit into memory."""
+    stored: Mapping[Any, Any] = G.connections
+    sizes = {pair: matrix.nnz if sparse.issparse(matrix) else matrix.size for pair, matrix in stored.items()}
+    touching = sum(size for pair, size in sizes.items() if set(layers) & set(pair))
+    total = sum(sizes.values())
+    check_memory(
+        BALANCE_BYTES * total + PROFILE_BYTES * touching,
+        f"Finding communities among {total:,} connections",
+        "Partition fewer layers at a time with layers=[…], or use a machine with more memory.",
+    )
 
 
 def _check_options(
