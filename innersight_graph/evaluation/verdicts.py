@@ -80,10 +80,13 @@ def findings_of(members: Members, p_values: Mapping[str, Any], details: Mapping[
 
 def _unevenness(p_values: Mapping[str, float], details: Mapping[str, Any]) -> list[str]:
     """Say in which layers the partition as a whole is class-specific; a deep network has too many for one line each."""
+    ratios = details.get("specificity_ratio", {})
     said = []
     for verdict, holds in (("Supported", True), ("Not supported", False)):
         layers = [
-            f"{layer} (variance over classes {details['specificity_ratio'][layer]:.1f} times as large, p = {p:.3g})"
+            f"{layer} (variance over classes {ratios[layer]:.1f} times as large, p = {p:.3g})"
+            if np.isfinite(ratios[layer])
+            else f"{layer} (no class moved)"
             for layer, p in p_values.items()
             if (p <= LEVEL) == holds
         ]
