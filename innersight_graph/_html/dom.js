@@ -26,10 +26,12 @@
     return letters.length > length ? letters.slice(0, length - 1).join("") + "…" : letters.join("");
   }
 
-  /* Names of modules differ at their end: cut the beginning. */
+  /* Names of modules differ at their end: cut the beginning, before a name where one begins early in what is left. */
   function tail(text, length) {
     const letters = Array.from(String(text));
-    return letters.length > length ? "…" + letters.slice(1 - length).join("") : letters.join("");
+    if (letters.length <= length) return letters.join("");
+    const kept = letters.slice(1 - length).join(""), dot = kept.indexOf(".");
+    return "…" + (dot >= 0 && dot < kept.length / 3 ? kept.slice(dot + 1) : kept);
   }
 
   function number(value, digits = 2) {

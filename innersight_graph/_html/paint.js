@@ -289,18 +289,31 @@
     if (layers.length === 1) return;
     const size = Math.min(80, Math.max(17, 12.5 / scale));
     const between = layers[1].x - layers[0].x;
-    const every = Math.max(1, Math.ceil((size * 6.4) / between)), letters = Math.max(4, Math.floor((every * between) / (size * 0.6)));
+    const every = Math.max(1, Math.ceil((size * 6.4) / between));
+    const drawn = layers.filter((_, i) => i % every === 0 && !state.hidden.has(i));
+    const room = (layer) => Math.min(...drawn.filter((other) => other !== layer && other.top === layer.top).map((other) => Math.abs(other.x - layer.x)), every * between) - size * 0.7;
     pen.textAlign = "center";
     pen.textBaseline = "alphabetic";
-    layers.forEach((layer, i) => {
-      if (i % every || state.hidden.has(i)) return;
+    for (const layer of drawn) {
       pen.fillStyle = theme.text;
       pen.font = `700 ${size}px ${theme.font}`;
-      pen.fillText(InnerSight.tail(layer.title, letters), layer.x, layer.top - 20 - size * 0.95);
+      pen.fillText(fitting(pen, layer.title, room(layer)), layer.x, layer.top - 20 - size * 0.95);
       pen.fillStyle = theme.muted;
       pen.font = `400 ${size * 0.72}px ${theme.font}`;
-      pen.fillText(InnerSight.clip(layer.subtitle, Math.floor(letters * 1.35)), layer.x, layer.top - 20);
-    });
+      pen.fillText(InnerSight.clip(layer.subtitle, Math.max(4, Math.floor(room(layer) / (size * 0.42)))), layer.x, layer.top - 20);
+    }
+  }
+
+  /* As many of a module's last names as there is room for; of the last one, if need be, its end. */
+  function fitting(pen, title, room) {
+    const parts = title.split(".");
+    for (let first = 0; first < parts.length; first++) {
+      const text = (first ? "…" : "") + parts.slice(first).join(".");
+      if (pen.measureText(text).width <= room) return text;
+    }
+    const last = parts[parts.length - 1];
+    for (let letters = last.length; letters > 4; letters--) if (pen.measureText(InnerSight.tail(last, letters)).width <= room) return InnerSight.tail(last, letters);
+    return InnerSight.tail(last, 4);
   }
 
   Object.assign(InnerSight, { paint: { visible, strokes, drawBoxes, drawLabels, drawCircles, drawDots, dots, drawHeaders, nodes, boxColour } });

@@ -8,8 +8,8 @@
   const scene = () => InnerSight.scene();
   const swatch = (box) => el("span", { class: `swatch ${box.role}`, style: { background: box.role === "silent" ? "transparent" : InnerSight.hue(box.hue) }, "aria-hidden": "true" });
   const link = (i, text, options = {}) => el("button", {
-    class: "link", type: "button", onclick: () => InnerSight.select(i, options),
-  }, clip(text ?? scene().boxes[i].name, 40));
+    class: "link", type: "button", title: text ?? scene().boxes[i].name, onclick: () => InnerSight.select(i, options),
+  }, InnerSight.tail(text ?? scene().boxes[i].name, 40));
 
   const section = (title, ...children) => el("section", {}, el("h3", {}, title), ...children);
   const pairs = (rows) => el("dl", { class: "pairs" }, rows.filter(Boolean).map(([key, value]) => [el("dt", {}, key), el("dd", {}, value)]));
