@@ -70,8 +70,7 @@ def digits_mlp(
     penalty = (lambda: l1 * sum(w.abs().sum() for w in weights)) if l1 else None
     parts = getattr(model, trained) if trained else model
     fit(model, data.train, parts.parameters(), epochs=epochs, decay=l2, penalty=penalty)
-    held = [torch.cat(pair) for pair in zip(data.validation, data.test, strict=True)]
-    return model, data.train, (*held, held[1]), ("fc1", "fc2", "fc3")
+    return model, data.train, (*data.test, data.test.targets), ("fc1", "fc2", "fc3")
 
 
 # ---------------------------------------------------------------------- faces
@@ -93,7 +92,7 @@ def faces_cnn(seed: int) -> Any:
     model = nn.Sequential(modules)
     fit(model, data.train, model.parameters(), epochs=10)
     graph_data = (data.train.inputs[:300], data.train.targets[:300])
-    held = data.test.inputs[:120], data.test.targets[:120]
+    held = data.test.inputs[:100], data.test.targets[:100]
     return model, graph_data, (*held, held[1]), ("conv1", "conv2", "conv3", "dense")
 
 

@@ -39,9 +39,9 @@ class Closings:
         self._stack.enter_context(eager(inner))
         self._closer = GroupCloser(inner, find_sites(inner, self.graph, self.network.layers))
         (self._batch,) = Batches((self.network.inputs, self.network.targets), inner, batch_size=10_000)
-        logits, totals = self._closer.clean(self._batch)
+        logits, levels = self._closer.clean(self._batch)
         self._clean = self._by_group(logits[None])
-        self._means = {layer: total / len(logits) for layer, total in totals.items()}
+        self._means = {layer: values.mean(0) for layer, values in levels.items()}
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -70,26 +70,30 @@ class Closings:
         return torch.stack([right, sure]) @ self.of_group[samples]
 
 
-def score(closings: Closings, P: isg.Partition, *, nulls: int, seed: int) -> Mapping[str, dict[str, float]]:
-    """Score every layer of a partition; see `FIELDS` in `table` for what is measured."""
+def score(
+    closings: Closings, P: isg.Partition, *, nulls: int, seed: int, mean: bool = False
+) -> Mapping[str, dict[str, float]]:
+    """Score every layer of a partition, at the mean too if asked; `FIELDS` in `table` says what is measured."""
     return {
-        groups.layer: _score_layer(closings, groups, nulls, seed)
+        groups.layer: _score_layer(closings, groups, nulls, seed, mean)
         for groups in Members.of(closings.graph, P).layers
         if groups.layer in closings.network.layers and groups.tested.any()
     }
 
 
-def _score_layer(closings: Closings, groups: LayerGroups, nulls: int, seed: int) -> dict[str, float]:
+def _score_layer(closings: Closings, groups: LayerGroups, nulls: int, seed: int, also_mean: bool) -> dict[str, float]:
     own = groups.one_hot()[groups.tested]
     labels = groups.draws(nulls, seed)
     random = (labels[:, None, :] == np.flatnonzero(groups.tested)[None, :, None]).reshape(-1, own.shape[1])
     shape = (2, nulls, len(own), -1)
     zero, zero_null = closings.drops(groups.layer, own), closings.drops(groups.layer, random).reshape(shape)
-    mean = closings.drops(groups.layer, own, mean=True)
-    mean_null = closings.drops(groups.layer, random, mean=True).reshape(shape)
     beyond = _beyond(zero[LOG_PROBABILITY], zero_null[LOG_PROBABILITY])
-    beyond_mean = _beyond(mean[LOG_PROBABILITY], mean_null[LOG_PROBABILITY])
-    same = zero[LOG_PROBABILITY].argmax(1) == mean[LOG_PROBABILITY].argmax(1)
+    at_mean: dict[str, float] = {}
+    if also_mean:
+        mean = closings.drops(groups.layer, own, mean=True)[LOG_PROBABILITY]
+        mean_null = closings.drops(groups.layer, random, mean=True).reshape(shape)[LOG_PROBABILITY]
+        beyond_mean, same = _beyond(mean, mean_null), zero[LOG_PROBABILITY].argmax(1) == mean.argmax(1)
+        at_mean = {"share_mean": float(beyond_mean.mean()), "named": float((beyond & beyond_mean & same).mean())}
     spread, spread_null = zero.var(-1).mean(1), zero_null.var(-1).mean(2)
     p = (1 + (spread_null[LOG_PROBABILITY] >= spread[LOG_PROBABILITY]).sum()) / (nulls + 1)
     return {
@@ -98,8 +102,7 @@ def _score_layer(closings: Closings, groups: LayerGroups, nulls: int, seed: int)
         "ratio_lp": _ratio(spread[LOG_PROBABILITY], spread_null[LOG_PROBABILITY].mean()),
         "p": float(p),
         "share": float(beyond.mean()),
-        "share_mean": float(beyond_mean.mean()),
-        "named": float((beyond & beyond_mean & same).mean()),
+        **at_mean,
         "range": float(np.ptp(zero[ACCURACY], axis=1).mean()),
         "range_null": float(np.ptp(zero_null[ACCURACY], axis=2).mean()),
         **_single_neurons(closings, groups),

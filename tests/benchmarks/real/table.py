@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from real.methods import methods_for
+from real.methods import METHODS, methods_for
 from real.networks import NETWORKS, NUMBERS
 
 Rows = list[dict[str, Any]]
@@ -175,7 +175,7 @@ def _methods(rows: Rows, network: str) -> str:
 
 
 def _numbers(rows: Rows) -> str:
-    names = [name for name in methods_for("digits, plain") if "number" in name]
+    names = [name for name in METHODS if "number" in name]
     body = []
     for network in ("digits, plain", "digits, random features", "digits, untrained"):
         for name in names:
