@@ -70,8 +70,8 @@ class Report:
         -------
         list of dict
             ``community``, ``layer``, ``size``, ``silent``, then for each evaluator ``<name>``, and ``<name> low``,
-            ``<name> high``, ``<name> p``
-            (its own test) and ``<name> null p`` (random groups of equal size) where it has them.
+            ``<name> high``, ``<name> p`` (its own test) and ``<name> null p`` (random groups of equal size) where it
+            has them.
         """
         members = Members.of(self.graph, self.partition)
         rows = []

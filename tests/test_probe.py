@@ -649,7 +649,6 @@ def test_hazard_27_probing_a_deep_chain_is_quick() -> None:
 
 
 def test_hazard_28_everything_before_the_closed_layer_runs_once() -> None:
-    counts = {"before": 0, "after": 0}
     model, x, y = make("mlp")
     G = isg.neuron_graph(model, example=x[:1])
     rows: dict[str, list[int]] = {"0": [], "4": []}
@@ -659,7 +658,6 @@ def test_hazard_28_everything_before_the_closed_layer_runs_once() -> None:
     isg.Ablation(model, (x, y)).evaluate(G, P)
     # Clean passes aside, three ways of closing call the first layer three times, whatever the number of communities.
     assert len(rows["0"]) == len(rows["4"]) <= 8
-    assert counts == {"before": 0, "after": 0}
 
 
 # --- data and arguments

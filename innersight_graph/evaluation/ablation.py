@@ -37,8 +37,8 @@ class Ablation:
     data
         Batches of ``(inputs, targets)`` or a pair of tensors: held-out data.
     value : float, "mean" or "resample", default 0.0
-        What closed neurons put out: a constant, their mean over the data, or their output on another sample. The
-        others of 0, "mean" and "resample" are reported beside it.
+        What closed neurons put out: a constant, their mean over the data, or their output on another sample. The others
+        of 0, "mean" and "resample" are reported beside it.
     joint : int, default 1
         Also close this many communities of a layer together: all subsets up to this size, as far as they are few.
     metric : {"classification", "language", "regression"} or callable, optional

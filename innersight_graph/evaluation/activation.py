@@ -37,18 +37,17 @@ class ActivationLevel:
     `evaluate` returns an `Evaluation` with
 
     - ``per_community`` (m,): how well the level tells one class from the others, ``|2 AUC - 1|`` of its best class;
-    ``value``: mean;
+      ``value``: mean;
     - ``intervals["per_community"]`` (m, 2): DeLong's, of the best class;
     - ``maps["level"]`` (m, n): mean output of the members (maps averaged) on each sample, in the order of the data;
     - ``maps["class_level"]`` (m, C): mean level by class; ``maps["auc"]`` (m, C): class against the rest,
-    ``intervals["auc"]``;
+      ``intervals["auc"]``;
     - ``details["targets"]``, ``["predicted"]`` (n,), ``["best_class"]`` (m,), ``["top_samples"]`` (m, ≤ 8): samples
-    with the highest level;
+      with the highest level;
     - ``details["errors"]`` (e,): positions of misclassified samples; ``maps["error_percentile"]`` (m, e, C): the
-    percentile of each
-      one's level among the correctly classified samples of each class;
-    - ``p_values["null"]``, ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: against random groups
-    (with ``nulls``).
+      percentile of each one's level among the correctly classified samples of each class;
+    - ``p_values["null"]``, ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: against random groups (with
+      ``nulls``).
     """
 
     def __init__(self, model: Any, data: Any, *, output: Any = None, name: str = "activation") -> None:
@@ -136,13 +135,11 @@ def error_profile(model: Any, data: Any, G: Any, partition: Any, *, output: Any 
     Returns
     -------
     list of dict
-        For each misclassified sample: ``sample`` (position in the data), ``true``, ``predicted``, and
-        ``communities``: a list sorted by how much they
-        speak for the wrong class, each with ``community``, ``level``, ``percentile_true``, ``percentile_predicted``
-        (percentile of the level
-        among correctly classified samples of that class, 50 = typical) and ``leaning`` (how much closer to typical
-        it is for the
-        predicted class than for the true one, in percentile points).
+        For each misclassified sample: ``sample`` (position in the data), ``true``, ``predicted``, and ``communities``:
+        a list sorted by how much they speak for the wrong class, each with ``community``, ``level``,
+        ``percentile_true``, ``percentile_predicted`` (percentile of the level among correctly classified samples of
+        that class, 50 = typical) and ``leaning`` (how much closer to typical it is for the predicted class than for the
+        true one, in percentile points).
     """
     members = Members.of(G, partition)
     e = ActivationLevel(model, data, output=output).evaluate(members.graph, members.partition)

@@ -27,12 +27,10 @@ _AT_ONCE = 4096
 class Consistency:
     """Agreement of the members' deviations from their own means (S_out = |Γ| ncs, Eq. 10 and 11).
 
-    With d a neuron's deviation from its mean over samples (a map counts by its mean over positions): ``ncs = 1 / (1
-    + s)``, where s is
-    the sample variance of ``d / (max d - min d)``, averaged over members; and ``Γ = Σ d / Σ |d|`` over the *members*
-    of the community,
-    per sample, absolute values averaged over samples and corrected for the chance level ``n^-1/2`` of n independent
-    neurons.
+    With d a neuron's deviation from its mean over samples (a map counts by its mean over positions): ``ncs = 1 / (1 +
+    s)``, where s is the sample variance of ``d / (max d - min d)``, averaged over members; and ``Γ = Σ d / Σ |d|`` over
+    the *members* of the community, per sample, absolute values averaged over samples and corrected for the chance level
+    ``n^-1/2`` of n independent neurons.
 
     Parameters
     ----------
@@ -52,8 +50,8 @@ class Consistency:
     - ``per_community``: S_out of each community;
     - ``intervals["per_community"]`` (m, 2): over the samples, a tenth of which is left out in turn;
     - ``details["ncs"]``, ``["gamma"]`` (corrected, 0 for a single neuron), ``["gamma_raw"]``: its parts;
-    - ``p_values["null"]``, ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: random groups of equal
-    size (with ``nulls``).
+    - ``p_values["null"]``, ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: random groups of equal size
+      (with ``nulls``).
 
     At least two samples are needed. Memory: one float64 per neuron and sample is kept; with ``max_memory`` a table that
     would not fit is refused.

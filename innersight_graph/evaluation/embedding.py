@@ -47,15 +47,13 @@ class Embedding:
     `evaluate` returns an `Evaluation` with
 
     - ``per_community`` (m,): 5-nearest-neighbour purity, the mean share of a sample's five nearest neighbours in its
-    own class;
-      ``value``: mean;
+      own class; ``value``: mean;
     - ``intervals["per_community"]`` (m, 2): over the samples, a tenth of which is left out in turn;
     - ``maps["points"]`` (m, n, 2): t-SNE; ``details["targets"]`` (n,), ``["samples"]`` (n,) positions in the data;
-    - ``details["silhouette"]`` (m,): mean silhouette of the classes, -1 to 1; ``details["chance"]``: purity of
-    permuted targets;
-    - ``p_values["purity"]`` (m,): against permuted targets, Holm; ``p_values["null"]``: against random groups of
-    equal size (with
-      ``nulls``), ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``.
+    - ``details["silhouette"]`` (m,): mean silhouette of the classes, -1 to 1; ``details["chance"]``: purity of permuted
+      targets;
+    - ``p_values["purity"]`` (m,): against permuted targets, Holm; ``p_values["null"]``: against random groups of equal
+      size (with ``nulls``), ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``.
 
     References
     ----------

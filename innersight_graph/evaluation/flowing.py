@@ -38,12 +38,10 @@ def flow(model: Any, data: Any, G: Any, P: Any, *, value: float | str = 0.0) -> 
     -------
     networkx.DiGraph
         One node per community, named as in the partition, with ``community`` (its number), ``layer``, ``size``,
-        ``subset``; an
-        edge A → B where closing A changes B, with ``effect`` (root mean square change of B's outputs over their root
-        mean square),
-        ``signed`` (mean of B's outputs with A open minus with A closed, over the same scale: positive means A
-        excites B) and
-        the attributes of `community_graph` between the two where it has them, prefixed ``weight_``.
+        ``subset``; an edge A → B where closing A changes B, with ``effect`` (root mean square change of B's outputs
+        over their root mean square), ``signed`` (mean of B's outputs with A open minus with A closed, over the same
+        scale: positive means A excites B) and the attributes of `community_graph` between the two where it has them,
+        prefixed ``weight_``.
 
     Notes
     -----

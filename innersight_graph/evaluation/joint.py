@@ -29,9 +29,9 @@ def joint_closings(
     -------
     list of dict
         ``communities``: positions in the partition; ``layer``; ``drop``; ``class_drop`` (C,); ``accuracy``;
-        ``interaction``: the drop minus the
-        sum of the single drops (of a pair: drop(AB) - drop(A) - drop(B); negative: one covers for the other's loss only
-        once, positive: they back each other up); ``found``: ``"all"``, ``"greedy"`` or ``"sampled"``.
+        ``interaction``: the drop minus the sum of the single drops (of a pair: drop(AB) - drop(A) - drop(B); negative:
+        one covers for the other's loss only once, positive: they back each other up); ``found``: ``"all"``,
+        ``"greedy"`` or ``"sampled"``.
     """
     results = []
     for groups in members.layers:

@@ -48,8 +48,7 @@ class NoiseSearch:
         Clean accuracy by split, ``"validation"`` and ``"test"``.
     random_validation, random_test : ndarray (nulls,)
         Best validation gain among random groups of equal sizes, and the test gain of that best group: what the same
-        search finds in
-        groups without meaning.
+        search finds in groups without meaning.
     selected_on_test : bool
         The same data served for choosing and reporting.
     """

@@ -26,17 +26,16 @@ class Occlusion:
     """Heat map of each community: how much its outputs change when a window of the input is covered.
 
     ``S_c = sqrt(mean over members of D_j)``, where ``D_j(y, x)`` is the mean over samples of neuron j's mean squared
-    change when the
-    window centred at (y, x) is covered. D is measured once per graph for all neurons and serves every partition.
+    change when the window centred at (y, x) is covered. D is measured once per graph for all neurons and serves every
+    partition.
 
     Parameters
     ----------
     model : Module
         The model that the graph was made from.
     images
-        Batches of ``(inputs, targets)`` or inputs, a pair of tensors, or a tensor. Pictures of any number of
-        channels, flattened square
-        pictures, vectors, or sequences of token ids (then a window covers tokens).
+        Batches of ``(inputs, targets)`` or inputs, a pair of tensors, or a tensor. Pictures of any number of channels,
+        flattened square pictures, vectors, or sequences of token ids (then a window covers tokens).
     window : int, default 5
         Side of the window in pixels, or number of tokens.
     stride : int, default 1
@@ -64,12 +63,12 @@ class Occlusion:
     - ``intervals["per_community"]`` (m, 2): over the samples, a tenth of which is left out in turn (``nan`` for a
       single sample, and where memory is too small for that);
     - ``maps["heat"]`` (m, *grid): the maps S_c, of the size of the input;
-    - ``details["focus"]`` (m,): 1 - entropy of the squared map over its largest possible value, 0 = spread evenly, 1
-    = one pixel;
-    - ``p_values["focus"]``, ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: focus against random
-    groups (with ``nulls``);
+    - ``details["focus"]`` (m,): 1 - entropy of the squared map over its largest possible value, 0 = spread evenly, 1 =
+      one pixel;
+    - ``p_values["focus"]``, ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: focus against random groups
+      (with ``nulls``);
     - ``details["inside"]`` (m,): share of the squared heat inside ``mask``; ``["mask_share"]``: share of the mask's
-    area;
+      area;
     - ``details["window"]``, ``["stride"]``, ``["fill"]``, ``["n"]``, ``["grid"]``, ``["method"]``.
 
     Cost: one pass of the model up to the deepest layer for each window and sample.

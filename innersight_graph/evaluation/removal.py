@@ -60,11 +60,11 @@ class Removal:
     model : Module
         A copy without the neurons; the original is untouched.
     ways : dict of layer to str
-        ``"narrowed"``: its readers read fewer inputs too; ``"restored"``: zeros are put back for readers that need
-        the full width.
+        ``"narrowed"``: its readers read fewer inputs too; ``"restored"``: zeros are put back for readers that need the
+        full width.
     difference : float
-        Largest difference of the outputs from those of the masked model on the samples given, relative to the
-        largest output.
+        Largest difference of the outputs from those of the masked model on the samples given, relative to the largest
+        output.
     parameters, parameters_before : int
     """
 
@@ -104,8 +104,7 @@ def remove_neurons(
     Notes
     -----
     Linear and convolution layers, followed by batch-norm or not, read by linear and convolution layers directly,
-    through a flatten, or
-    through a residual addition. Every cut is checked by running both models.
+    through a flatten, or through a residual addition. Every cut is checked by running both models.
     """
     inner = unwrap(model)
     wanted = {layer: sorted({int(i) for i in cut}) for layer, cut in neurons.items() if len(cut)}

@@ -25,9 +25,8 @@ class Sensitivity:
     """Similarity of input sensitivity within communities (S_in, Eq. 9).
 
     ``G_ij`` is the absolute value of the mean over samples of ``J Jᵀ``, with J the derivative of the layer's outputs
-    (behind norm and
-    activation) with respect to the input; a community scores the mean of ``G_ij / sqrt(G_ii G_jj)`` over its pairs,
-    in [0, 1].
+    (behind norm and activation) with respect to the input; a community scores the mean of ``G_ij / sqrt(G_ii G_jj)``
+    over its pairs, in [0, 1].
 
     Parameters
     ----------
@@ -56,9 +55,9 @@ class Sensitivity:
     - ``details["signed"]``: the same without taking absolute values (opposites do not count as alike);
     - ``maps["similarity/<layer>"]`` ``(n, n)``: the matrix itself, signed, normalised unless literal;
     - ``details["method"]``, ``details["agreement"]``: per layer, how it was computed and the sketch's split-half
-    correlation;
-    - ``p_values["null"]``, ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: random groups of equal
-    size (with ``nulls``).
+      correlation;
+    - ``p_values["null"]``, ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: random groups of equal size
+      (with ``nulls``).
 
     Cost: one backward pass per neuron and batch (exact). The absolute value rewards merging opposites; look at
     ``signed`` too.

@@ -25,8 +25,8 @@ class Structure:
     """Modularity of shared valid connections, activation and inhibition added (S_stru, Eq. 12).
 
     Two neurons are linked as strongly as they have valid neighbours in common, in the previous and the next layers;
-    activation and
-    inhibition are two such networks, and their modularities under the communities are added. It needs no data.
+    activation and inhibition are two such networks, and their modularities under the communities are added. It needs no
+    data.
 
     Parameters
     ----------
@@ -48,9 +48,8 @@ class Structure:
     - ``p_values["null"]`` (with ``nulls``): family-wise against random groups of equal size in the same layer;
       ``details["null_mean"]``, ``["null_low"]``, ``["null_high"]``: their mean and central 95 %.
 
-    Density, gauge and thresholds are those the partition was made with (``P.params``). Neurons in no community are
-    left out; a layer
-    without shared connections scores 0. Cost: one product of the layer's profile with itself, ``n² M``.
+    Density, gauge and thresholds are those the partition was made with (``P.params``). Neurons in no community are left
+    out; a layer without shared connections scores 0. Cost: one product of the layer's profile with itself, ``n² M``.
 
     References
     ----------

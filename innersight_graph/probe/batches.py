@@ -51,10 +51,8 @@ class Batches:
     ----------
     data
         An iterable of ``(inputs, targets)`` batches (a ``DataLoader``, a list), a ``Dataset``, a pair of tensors, or
-        inputs alone.
-        Inputs are a tensor, a tuple of positional arguments or a mapping of keyword arguments (whose ``"labels"``
-        are the
-        targets). One-shot iterators are kept in memory. NumPy arrays are taken as tensors.
+        inputs alone. Inputs are a tensor, a tuple of positional arguments or a mapping of keyword arguments (whose
+        ``"labels"`` are the targets). One-shot iterators are kept in memory. NumPy arrays are taken as tensors.
     model : Module
         Tells the device. Batches on the CPU are moved to it; any other mismatch is an error.
     need_targets : bool

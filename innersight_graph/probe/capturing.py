@@ -23,9 +23,8 @@ __all__ = ["Capture", "Pass", "Reached", "capture", "eager", "forward", "forward
 class Capture(Mapping[str, torch.Tensor]):
     """What the neurons of some layers put out; filled by every call of the model inside `capture`.
 
-    ``store["fc1"]`` is the latest output, ``(batch, n_neurons, n_positions)``; ``store.calls["fc1"]`` lists the
-    outputs of all calls of
-    that module, in order (a shared module is called several times in one forward pass).
+    ``store["fc1"]`` is the latest output, ``(batch, n_neurons, n_positions)``; ``store.calls["fc1"]`` lists the outputs
+    of all calls of that module, in order (a shared module is called several times in one forward pass).
 
     Parameters
     ----------
@@ -69,15 +68,13 @@ def capture(model: nn.Module, layers: Iterable[str | Layer]) -> Iterator[Capture
         Any model; a compiled or data-parallel one runs as the plain module inside while this lasts.
     layers : iterable of str or Layer
         Qualified module names (their own output is read), or layers of a graph (read where their neurons are closed,
-        i.e. after
-        their own norm and activation).
+        i.e. after their own norm and activation).
 
     Yields
     ------
     Capture
-        Mapping of layer name to a detached copy of shape ``(batch, n_neurons, n_positions)``, on the model's device.
-        It stays valid
-        after the block; the model is in evaluation mode inside the block and bit-identical afterwards.
+        Mapping of layer name to a detached copy of shape ``(batch, n_neurons, n_positions)``, on the model's device. It
+        stays valid after the block; the model is in evaluation mode inside the block and bit-identical afterwards.
 
     Raises
     ------
@@ -88,9 +85,8 @@ def capture(model: nn.Module, layers: Iterable[str | Layer]) -> Iterator[Capture
 
     Notes
     -----
-    Copies are taken inside the hook, so an in-place activation behind the module does not overwrite them. Memory:
-    one copy of each named
-    output per call.
+    Copies are taken inside the hook, so an in-place activation behind the module does not overwrite them. Memory: one
+    copy of each named output per call.
 
     Examples
     --------
@@ -175,8 +171,8 @@ def forward_until(model: nn.Module, batch: Batch) -> None:
 class Pass:
     """Where one forward pass stands: its number of samples, calls per module, and the settled sites.
 
-    Its `begin` is the model's pre-hook: it settles the sites on the first call unless that was done, and counts
-    calls anew.
+    Its `begin` is the model's pre-hook: it settles the sites on the first call unless that was done, and counts calls
+    anew.
     """
 
     def __init__(self, model: nn.Module, points: AtFunctions, sites: dict[str, Site], *, settled: bool) -> None:

@@ -64,24 +64,20 @@ def ablate(
         Nodes of ``graph`` (a community of a `Partition`, say), `Neuron` ids, or ``(layer, index)`` pairs.
     graph : LayeredDiGraph, optional
         The graph of this model. It knows for each layer the point behind its own norm and activation where closing
-        silences a
-        neuron completely; closing a kernel before its batch-norm would leave the norm's shift alive.
+        silences a neuron completely; closing a kernel before its batch-norm would leave the norm's shift alive.
     example : tensor, tuple or mapping, optional
         One input of the model, to find these points by tracing when there is no graph. With neither, the first call
-        inside
-        the block is traced.
+        inside the block is traced.
     value : float, "mean", "resample" or array
-        What a closed neuron puts out: a constant (default 0), its mean over samples and positions of the current
-        batch, its output
-        on another sample of the batch (the same one for all closed neurons), or one number per given neuron, in
-        their order.
+        What a closed neuron puts out: a constant (default 0), its mean over samples and positions of the current batch,
+        its output on another sample of the batch (the same one for all closed neurons), or one number per given neuron,
+        in their order.
 
     Yields
     ------
     Module
         The bare model with the neurons closed, in evaluation mode. The given model is the same object unless it was
-        compiled or
-        data-parallel; calling either is fine.
+        compiled or data-parallel; calling either is fine.
 
     Raises
     ------
@@ -94,8 +90,8 @@ def ablate(
     -----
     Where the module is called, its output is replaced by a hook; where only its weights are used (the projections of
     ``nn.MultiheadAttention``), the rows of weight and bias are zeroed in a copy, so only ``value=0`` is possible. On
-    leaving, weights,
-    buffers, modes, gradients and the user's hooks are bit-identical, also after an exception or Ctrl-C.
+    leaving, weights, buffers, modes, gradients and the user's hooks are bit-identical, also after an exception or
+    Ctrl-C.
 
     Examples
     --------

@@ -1,13 +1,10 @@
 """Exact occlusion of convolution layers on crops: only what a covered window can reach is computed again.
 
 How far a window reaches is found with the model itself: NaN put into the input spreads through convolutions, norms,
-activations
-and poolings to exactly the outputs that depend on it. Crops are aligned with the layer's stride, so each one sees
-the same
-arrangement of paddings and poolings as the whole image; outputs near a crop's inner edges, which miss their context,
-are
-not used. A comparison with whole images at corners, edges and centre decides whether the crops are right for this
-model.
+activations and poolings to exactly the outputs that depend on it. Crops are aligned with the layer's stride, so each
+one sees the same arrangement of paddings and poolings as the whole image; outputs near a crop's inner edges, which miss
+their context, are not used. A comparison with whole images at corners, edges and centre decides whether the crops are
+right for this model.
 """
 
 from __future__ import annotations

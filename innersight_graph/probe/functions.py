@@ -1,10 +1,9 @@
 """Closing points behind functional activations: the result of a torch function instead of a module.
 
 ``F.gelu(self.fc1(x))`` has no module whose output is the neuron's. The trace names the operator (``aten::gelu``, its
-n-th execution); here
-one pass of the model finds out which call of which torch function returns that very tensor. Functions, unlike
-operators, can be
-intercepted above autograd and vmap, so reading keeps gradients and closing keeps batches of groups.
+n-th execution); here one pass of the model finds out which call of which torch function returns that very tensor.
+Functions, unlike operators, can be intercepted above autograd and vmap, so reading keeps gradients and closing keeps
+batches of groups.
 """
 
 from __future__ import annotations
@@ -64,9 +63,8 @@ def locate_points(model: nn.Module, batch: Batch, sites: Mapping[str, Site]) -> 
     """Run the model once and settle where each site is read: at its module's output, or at a function's result.
 
     Sites without a trace's description keep their module. A point that only exists inside one larger function (a
-    projection
-    within ``F.multi_head_attention_forward``) keeps its module too, or has none: such a layer can be closed by
-    weights only.
+    projection within ``F.multi_head_attention_forward``) keeps its module too, or has none: such a layer can be closed
+    by weights only.
     """
     sought = {name: site for name, site in sites.items() if site.point is not None and site.point.call >= 0}
     if not sought:

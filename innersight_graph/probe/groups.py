@@ -47,10 +47,9 @@ class GroupCloser:
     max_memory : int
         Bytes that the extra tensors may take together.
     methods : dict
-        Layer -> how it was closed: ``"hook"`` or ``"weights"`` when all groups ran in one batch, ``"... out of
-        place"`` when the model's
-        in-place additions had to be replaced for that, ``"... one by one"`` when the model could not be batched over
-        groups.
+        Layer -> how it was closed: ``"hook"`` or ``"weights"`` when all groups ran in one batch, ``"... out of place"``
+        when the model's in-place additions had to be replaced for that, ``"... one by one"`` when the model could not
+        be batched over groups.
     """
 
     model: nn.Module
@@ -221,8 +220,7 @@ class GroupCloser:
         """Cut samples and groups so that what runs behind the closed layers fits the budget.
 
         The part before them runs again for every cut of the groups, so the samples are cut first, down to a few.
-        Resampling
-        needs its whole batch.
+        Resampling needs its whole batch.
         """
         need = max((self._bytes_behind.get(layer, 1) for layer in layers), default=1)
         budget = max(1, self.max_memory // _LIVE_BUFFERS)

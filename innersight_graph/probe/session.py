@@ -19,8 +19,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     """Return the eager, single-device module inside ``torch.compile``, ``DataParallel`` and their kin.
 
     A hook added to a compiled module after its first call is silently ignored, and replicas of a data-parallel model
-    share
-    one store across threads; the module inside has neither problem and the same parameters.
+    share one store across threads; the module inside has neither problem and the same parameters.
     """
     parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while True:
@@ -36,9 +35,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
     """Lend the bare model in evaluation mode and return it bit-identical.
 
-    Restored on every exit, also after an exception or Ctrl-C: each module's own train/eval flag, ``requires_grad``
-    of each
-    parameter, buffers (values and identity), gradients, the attention fast path, and torch's random state.
+    Restored on every exit, also after an exception or Ctrl-C: each module's own train/eval flag, ``requires_grad`` of
+    each parameter, buffers (values and identity), gradients, the attention fast path, and torch's random state.
     """
     inner = unwrap(model)
     modules = list(inner.modules())

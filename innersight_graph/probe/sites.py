@@ -1,8 +1,7 @@
 """Where the neurons of a layer are read and closed in the live model, and their one shape.
 
 A neuron's output has the shape ``(batch, n_neurons, n_positions)`` everywhere in this package: a linear unit has one
-position, a
-channel height times width, a unit of a token-wise layer one per token.
+position, a channel height times width, a unit of a token-wise layer one per token.
 """
 
 from __future__ import annotations
@@ -57,8 +56,7 @@ class Site:
         The trace's full description of the closing point.
     function : tuple or None
         A torch function and which of its calls within one forward pass returns the tensor; found by `locate_points`
-        where the
-        module's output is not itself the closing point (a functional activation follows).
+        where the module's output is not itself the closing point (a functional activation follows).
     """
 
     layer: str
@@ -119,9 +117,8 @@ def neuron_axis(shape: torch.Size, site: Site) -> int:
 def neuron_shape(output: torch.Tensor, site: Site, batch: int | None = None) -> torch.Tensor:
     """View a tensor as ``(batch, n_neurons, n_positions)``.
 
-    ``batch`` is the number of samples: when the first axis is not that long but the second is (time-major layers),
-    the second
-    counts as the batch.
+    ``batch`` is the number of samples: when the first axis is not that long but the second is (time-major layers), the
+    second counts as the batch.
     """
     axis = neuron_axis(output.shape, site)
     if site.rows is not None:

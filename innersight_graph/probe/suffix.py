@@ -2,10 +2,9 @@
 
 Three facts save work behind a closed convolution layer, none of which changes a result beyond rounding. A closed
 channel stays alone until the next convolution: norms, activations, poolings and residual additions treat every channel
-by itself. That convolution is linear, so each group needs only its own input channels once more,
-``conv(closed) = conv(open) + conv of the difference in the group's channels``, and all groups of a partition together
-cost about one convolution instead of one each. And a norm in evaluation is one multiplication and one addition per
-channel.
+by itself. That convolution is linear, so each group needs only its own input channels once more, ``conv(closed) =
+conv(open) + conv of the difference in the group's channels``, and all groups of a partition together cost about one
+convolution instead of one each. And a norm in evaluation is one multiplication and one addition per channel.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 Four questions are answered here, each by one family of functions: did a paired change of predictions happen by chance
 (`mcnemar`, `paired_difference_interval`, `minimum_detectable_effect`), do two groups of runs differ (`rank_sum`,
-`auc`),
-how many of several tests survive (`holm`, `benjamini_hochberg`), and is a community more than any group of its size
-(`matched_label_draws`, `max_statistic`). Nothing here knows a model or a graph.
+`auc`), how many of several tests survive (`holm`, `benjamini_hochberg`), and is a community more than any group of its
+size (`matched_label_draws`, `max_statistic`). Nothing here knows a model or a graph.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ def rank_sum(a: ArrayLike, b: ArrayLike, *, match: Literal["paper"] | None = Non
     Returns
     -------
     RankSum
-        ``statistic`` and ``pvalue`` as chosen, and all other readings beside them. With tied values the default
-        p-value is the corrected normal one, since the exact table does not apply.
+        ``statistic`` and ``pvalue`` as chosen, and all other readings beside them. With tied values the default p-value
+        is the corrected normal one, since the exact table does not apply.
 
     Raises
     ------
@@ -91,8 +91,7 @@ def rank_sum(a: ArrayLike, b: ArrayLike, *, match: Literal["paper"] | None = Non
     Notes
     -----
     The paper names MATLAB's signed-rank test; its figures follow the formula above (rank-sum, no correction). One
-    printed p-value
-    (0.001490 for Liu et al. on MNIST) disagrees with its own statistic, whose p-value is 0.001499.
+    printed p-value (0.001490 for Liu et al. on MNIST) disagrees with its own statistic, whose p-value is 0.001499.
 
     References
     ----------

@@ -170,12 +170,9 @@ def max_statistic(
     Notes
     -----
     Values are standardised by the mean and standard deviation of their group (observed values included, so that
-    observed and
-    drawn partitions are treated alike) before the maximum is taken; otherwise large communities would drown small
-    ones. The
-    selection of the most striking item is thereby inside the null; no further correction is to be applied. With
-    ``B`` draws no
-    p-value is below ``1 / (B + 1)``.
+    observed and drawn partitions are treated alike) before the maximum is taken; otherwise large communities would
+    drown small ones. The selection of the most striking item is thereby inside the null; no further correction is to be
+    applied. With ``B`` draws no p-value is below ``1 / (B + 1)``.
 
     References
     ----------

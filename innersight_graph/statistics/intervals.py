@@ -79,8 +79,7 @@ def paired_difference_interval(
     Notes
     -----
     The adjusted Wald interval of Bonett and Price: one sample is added to each kind of discordant pair. Its coverage
-    stays
-    close to nominal for small samples and rare changes, where the plain Wald interval collapses to a point.
+    stays close to nominal for small samples and rare changes, where the plain Wald interval collapses to a point.
 
     References
     ----------
