@@ -117,7 +117,7 @@ def test_a_search_that_cannot_fit_is_refused_before_it_begins(monkeypatch: pytes
     ):
         isg.em_communities(G, 2, seed=0)
     # What is needed is counted by the layers that are partitioned.
-    monkeypatch.setattr(memory, "available_memory", lambda: 12 * 672 + 24 * 192)
+    monkeypatch.setattr(memory, "available_memory", lambda: 12 * 672 + 16 * 192)
     isg.em_communities(G, 2, layers="out", init="random", n_init=1, seed=0, engine="numpy")
     monkeypatch.setattr(memory, "available_memory", lambda: None)
     isg.em_communities(G, 2, init="random", n_init=1, seed=0, engine="numpy")

@@ -33,7 +33,7 @@ __all__ = ["PartialResultWarning", "SelectionWarning", "em_communities"]
 
 # Bytes at the peak for each connection of the graph (balancing) and of the layers to partition (their profiles), as
 # measured with tests/benchmarks/bench_memory.py.
-BALANCE_BYTES, PROFILE_BYTES = 12, 24
+BALANCE_BYTES, PROFILE_BYTES = 12, 16
 _LIKELIHOODS = ("bernoulli", "multinomial")
 _CRITERIA = ("icl", "held-out")
 
