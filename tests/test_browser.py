@@ -260,8 +260,7 @@ def test_dark_mode_by_button_and_by_system(watched: Watched, file: Path) -> None
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
     page.click("#theme")
     page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(50)
-    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
 
 
 def test_png_and_svg_hold_the_picture(page: Any, tmp_path: Path) -> None:
@@ -335,8 +334,7 @@ def test_zoom_fit_and_help(page: Any) -> None:
     page.click("#closer")
     assert page.evaluate("network.getScale()") > scale
     page.keyboard.press("0")
-    page.wait_for_timeout(400)
-    assert abs(page.evaluate("network.getScale()") - scale) < 0.02
+    page.wait_for_function(f"Math.abs(network.getScale() - {scale}) < 0.02")
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
 

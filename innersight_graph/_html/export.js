@@ -31,9 +31,14 @@
       const shift = { alphabetic: 0, middle: 0.35, top: 0.8 }[this.textBaseline] * Number(size);
       this.add("text", { x: f(x), y: f(y + shift), fill: this.fillStyle, opacity: this.globalAlpha, "font-size": size, "font-weight": weight, "font-family": family, "text-anchor": anchor, stroke: theme.canvas, "stroke-width": Number(size) / 3.5, "stroke-linejoin": "round", "paint-order": "stroke" }, text);
     }
+    measureText(text) { // The same words in the same font, measured where a canvas can.
+      ruler.font = this.font;
+      return ruler.measureText(text);
+    }
     strokeText() {} // the rim of a label is an attribute in SVG, see fillText
     add(name, attributes, text) { this.out.push(InnerSight.svg(name, attributes, text)); }
   }
+  const ruler = InnerSight.el("canvas").getContext("2d");
   const f = (value) => Math.round(value * 10) / 10;
 
   function area() {
