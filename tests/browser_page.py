@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,3 +60,11 @@ class Watched:
         self.page.wait_for_function("document.body.dataset.ready === 'true'")
         self.page.evaluate(TWO_FRAMES)
         return self.page
+
+
+def until(page: Any, expression: str, seconds: float = 20.0) -> None:
+    """Wait for an expression to hold; Playwright's own way is eval in the page, which the page forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"{expression} did not come true within {seconds} seconds"
+        page.wait_for_timeout(50)

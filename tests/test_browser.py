@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser_page import CHROMIUM, TWO_FRAMES, Watched, chromium, offline
+from browser_page import CHROMIUM, TWO_FRAMES, Watched, chromium, offline, until
 from page_samples import DIGITS, partitioned, reported
 from scipy import sparse
 
@@ -260,7 +260,7 @@ def test_dark_mode_by_button_and_by_system(watched: Watched, file: Path) -> None
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
     page.click("#theme")
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    until(page, "document.documentElement.dataset.theme === 'dark'")
 
 
 def test_png_and_svg_hold_the_picture(page: Any, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_zoom_fit_and_help(page: Any) -> None:
     page.click("#closer")
     assert page.evaluate("network.getScale()") > scale
     page.keyboard.press("0")
-    page.wait_for_function(f"Math.abs(network.getScale() - {scale}) < 0.02")
+    until(page, f"Math.abs(network.getScale() - {scale}) < 0.02")
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
 
