@@ -118,6 +118,14 @@ def test_the_interval_of_structure_is_that_without_a_tenth_of_the_neighbours() -
     assert spread[1] - spread[0] > 0
 
 
+def test_cheap_scores_are_compared_with_999_random_partitions() -> None:
+    model, x, y, G, P = case("mlp")
+    report = isg.evaluate(G, P, [isg.Structure(G), isg.Sensitivity(model, x), isg.Ablation(model, (x, y))], seed=0)
+    draws = {name: e.details["n_draws"] for name, e in report.evaluations.items()}
+    assert draws == {"structure": 999, "sensitivity": 999, "ablation": 199}
+    assert min(report.evaluations["structure"].p_values["null"]) >= 1 / 1000
+
+
 # --- naive implementations that stand nowhere else
 
 

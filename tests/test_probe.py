@@ -636,6 +636,17 @@ def test_hazard_26_parameters_without_values_are_refused() -> None:
         Batches(torch.zeros(1, 2), model)
 
 
+def test_hazard_26_quantised_and_sharded_models_are_refused_by_name() -> None:
+    packed = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    packed[1].weight = nn.Parameter(torch.zeros(2, 3, dtype=torch.int8), requires_grad=False)
+    sharded = nn.Sequential(nn.Linear(2, 3), type("FullyShardedDataParallel", (nn.Linear,), {})(3, 2))
+    for model, said in ((packed, "'1.weight' is quantised"), (sharded, "'1'.*is sharded")):
+        with pytest.raises(UnsupportedLayerError, match=said):
+            isg.neuron_graph(model, example=torch.zeros(1, 2))
+        with pytest.raises(UnsupportedLayerError, match=said), isg.ablate(model, [Neuron("0", 0)]):
+            model(torch.zeros(1, 2))
+
+
 def test_hazard_27_probing_a_deep_chain_is_quick() -> None:
     import time
 

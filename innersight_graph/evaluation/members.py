@@ -25,7 +25,10 @@ IntArray = NDArray[np.intp]
 
 
 class Evaluator(Protocol):
-    """What `evaluate` calls. One file per evaluator; the file's name is the evaluator's name."""
+    """What `evaluate` calls. One file per evaluator; the file's name is the evaluator's name.
+
+    An evaluator with ``cheap = True`` gets five times as many random partitions.
+    """
 
     name: str
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, ClassVar, final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -73,6 +73,8 @@ class Occlusion:
 
     Cost: one pass of the model up to the deepest layer for each window and sample.
     """
+
+    cheap: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, ClassVar, final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -64,6 +64,8 @@ class Structure:
     >>> float(Structure().evaluate(two, P))
     0.5
     """
+
+    cheap: ClassVar[bool] = True
 
     def __init__(self, G: Any = None, *, literal: bool = False, name: str = "structure") -> None:
         self.graph = G
