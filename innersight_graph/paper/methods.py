@@ -29,9 +29,11 @@ from innersight_graph.evaluation.score import PartitionScore
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
 
-__all__ = ["METHODS", "OURS", "PRINTED", "Material", "Method", "find", "unsigned"]
+__all__ = ["FROM_WEIGHTS", "METHODS", "OURS", "PRINTED", "Material", "Method", "find", "unsigned"]
 
 OURS, PRINTED = "em", "em printed"
+# Of the methods that figures use alone, those that see nothing but the trained weights.
+FROM_WEIGHTS = (OURS, "watanabe")
 # Clusters of the whole network in the published tables of Filan et al.
 FILAN_CLUSTERS = 12
 

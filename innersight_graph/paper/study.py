@@ -22,7 +22,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.evaluation.sensitivity import Sensitivity
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.neuronize import neuron_graph
-from innersight_graph.paper.methods import METHODS, OURS, Material, find
+from innersight_graph.paper.methods import FROM_WEIGHTS, METHODS, OURS, Material, find
 from innersight_graph.paper.networks import NETWORKS, accuracy, train
 from innersight_graph.paper.settings import Settings
 from innersight_graph.paper.store import Store
@@ -106,9 +106,10 @@ class Network:
         """Share of test images classified correctly."""
         return accuracy(self.model, self.data.test)
 
-    def material(self, numbers: Mapping[str, int], layers: tuple[str, ...]) -> Material:
-        """Return what the methods see, for these layers."""
-        whole = self._whole
+    def material(self, numbers: Mapping[str, int], layers: tuple[str, ...], *, measured: bool = True) -> Material:
+        """Return what the methods see, for these layers; not ``measured``: only the graph of trained weights."""
+        unmeasured: dict[str, Any] = {"printed": self.graph, "absolute": self.graph, "features": {}, "similarities": {}}
+        whole = self._whole if measured else unmeasured
         return Material(
             self.graph,
             whole["printed"],
@@ -199,7 +200,9 @@ class Study:
         found = self._load(network, method, self.settings.seed, network.layers)
         if found is None:
             self.say(f"communities of the {kind} network: {METHODS[method].label}")
-            material = network.material(numbers or dict.fromkeys(network.layers, 2), network.layers)
+            material = network.material(
+                numbers or dict.fromkeys(network.layers, 2), network.layers, measured=method not in FROM_WEIGHTS
+            )
             found = self._keep(
                 network, method, self.settings.seed, network.layers, find(method, material, self.settings.seed)
             )
