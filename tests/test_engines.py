@@ -383,6 +383,24 @@ def test_devices_find_the_same_winner(name):
         assert np.mean([np.array_equal(x, y) for x, y in zip(a.labels, b.labels, strict=True)]) >= 0.95
 
 
+@pytest.mark.gpu
+def test_a_real_device_that_is_full_says_so_and_finds_the_same():
+    import torch
+
+    X, _ = planted(512, 20_000, 6, 19)
+    problem = Problem(BinaryTable.from_array(X))
+    groups = [Group(6, tuple(range(20)), drawn(512, 6))]
+    expected = TorchEngine().fit(problem, groups, max_iter=50, tol=1e-7)[0]
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.0002)
+    try:
+        with pytest.warns(RuntimeWarning, match="ran out of memory"):
+            found = TorchEngine("cuda").fit(problem, groups, max_iter=50, tol=1e-7)[0]
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert list(found.leaders) == list(expected.leaders)
+
+
 @pytest.mark.parametrize("engine", ["numpy", "torch"])
 @pytest.mark.parametrize(
     "X",

@@ -29,9 +29,10 @@ Init = str | Callable[[NDArray[np.bool_], int, np.random.Generator], NDArray[np.
 # Starts that have no randomness: a second restart would be the first one again.
 DETERMINISTIC = ("ward", "spectral")
 # Relative size of the noise a near-uniform start begins with, and how many of its first iterations are float64: the
-# bifurcation it starts at amplifies rounding.
+# bifurcation it starts at amplifies rounding. (After one, 480 of 480 restarts ended where float64 throughout ends;
+# after none, 477. The second is for larger layers.)
 _RIPPLE = 0.1
-_EXACT_ITERATIONS = 3
+_EXACT_ITERATIONS = 2
 _COOLING_STEPS = 16
 _SAMPLE = 4096
 _DRAW_BYTES = 1 << 26

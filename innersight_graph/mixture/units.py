@@ -29,7 +29,7 @@ from innersight_graph.mixture.starts import Init, Starter
 __all__ = ["Unit", "run_units"]
 
 # The version of the search: raise it when the same unit would give another result, so that old files are not used.
-_VERSION = 1
+_VERSION = 2
 # Multiply-adds (times 4 and iterations) after which a batch of units is handed to the engine: about a second.
 _BATCH_WORK = 4e9
 
