@@ -308,7 +308,7 @@ class Search:
             labels = self.solutions[best].labels[rows]
             part = replace(self.problem, table=self.problem.table.take(rows))
             material, gain = self.material.take(rows), exact_icl(part, labels) - exact_icl(part, np.zeros_like(labels))
-        numbers = [r for r in self._null_candidates(best) if r <= len(material.values)]
+        numbers = sorted({min(r, len(material.values)) for r in self._null_candidates(best)})
         return judge(gain, lambda k, thorough: self._null_gain(k, material, numbers, thorough, engine))
 
     def _gate_rows(self) -> NDArray[np.intp] | None:
