@@ -82,6 +82,9 @@ def test_physical_removal_equals_masking_and_the_smaller_model_works(name: str) 
     with torch.no_grad():
         assert torch.equal(loaded(x), smaller(x))
     assert sum(p.numel() for p in loaded.parameters()) == result.parameters
+    whole = io.BytesIO()
+    torch.save(model, whole)
+    assert len(file.getvalue()) < len(whole.getvalue())
     if name == "resnet18":
         assert {result.ways[k] for k in ("layer1.0.conv1", "layer3.1.conv1")} == {"narrowed"}
         assert {result.ways[k] for k in ("conv1", "layer2.0.conv2", "layer4.0.downsample.0")} == {"restored"}
@@ -101,6 +104,23 @@ def test_removal_refuses_with_a_reason() -> None:
     assert isg.remove_neurons(small, H, {"fc1": [0, 1]}, x).ways == {"fc1": "narrowed"}
     with pytest.raises(InputError, match="at least one must stay"):
         isg.remove_neurons(small, H, {"fc2": range(7)}, x)
+
+
+def test_removal_names_what_it_cannot_cut() -> None:
+    torch.manual_seed(0)
+    grouped = nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=2), nn.ReLU(), nn.Flatten())
+    model = nn.Sequential(*grouped, nn.Linear(6 * 4, 2))
+    x = torch.randn(3, 4, 4, 4)
+    G = isg.neuron_graph(model, example=x[:1])
+    with pytest.raises(UnsupportedLayerError, match=r"'2' cannot be cut.*its convolution is grouped"):
+        isg.remove_neurons(model, G, {"2": [0]}, x)
+    # Its reader is grouped, so zeros are put back in front of it.
+    assert isg.remove_neurons(model, G, {"0": [0, 3]}, x).ways == {"0": "restored"}
+    normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)), nn.ReLU(), nn.Linear(4, 2))
+    z = torch.randn(3, 3)
+    H = isg.neuron_graph(normed, example=z[:1])
+    with pytest.raises(UnsupportedLayerError, match="computed by a parametrisation"):
+        isg.remove_neurons(normed, H, {next(iter(H.hidden_layers)): [0]}, z)
 
 
 def planted_noise(seed: int) -> tuple[nn.Module, Any, Any, list[int]]:

@@ -214,6 +214,19 @@ def test_loss_shift_and_divergence_equal_loops(metric: str) -> None:
                 assert e.maps["kl"][i] == pytest.approx(float(divergence), abs=1e-5)
 
 
+def test_class_specificity_and_its_index_are_what_they_say() -> None:
+    model, x, y, G, P = case("mlp")
+    e = isg.Ablation(model, (x, y)).evaluate(G, P)
+    for i, drops in enumerate(e.maps["class_drop"]):
+        top = max(drops)
+        rest = [d for c, d in enumerate(drops) if c != int(np.argmax(drops))]
+        others = sum(rest) / len(rest)
+        size = abs(top) + abs(others)
+        assert e.details["class_index"][i] == pytest.approx((top - others) / size if size else 0.0, abs=1e-12)
+        assert e.details["specificity"][i] == pytest.approx(float(np.var(drops)), abs=1e-12)
+        assert -1 <= e.details["class_index"][i] <= 1
+
+
 def test_one_sample_has_no_consistency() -> None:
     model, x, _, G, P = case("mlp")
     with pytest.raises(InputError, match="One sample came for layer '0'"):
