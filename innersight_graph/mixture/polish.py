@@ -24,7 +24,7 @@ __all__ = ["Solution", "leave_one_out", "settle", "winner"]
 # The search stops at 1e-7; a winner goes on until engines of any precision agree on it.
 _TIGHT = 1e-11
 # Where an iteration takes seconds, a fixed point to the last digit is not worth minutes.
-_LEAST_SETTLING, _MOST_SETTLING, _SETTLING_WORK = 10, 2000, 5e11
+_LEAST_SETTLING, _MOST_SETTLING, _SETTLING_WORK = 10, 2000, 5e10
 _MOST_SWEEPS = 5
 _TIE = 1e-9
 
