@@ -347,6 +347,39 @@ def block() -> None:
     )
 
 
+def nothing() -> None:
+    """Blocks of 1024-2752-1024 in which there are no communities: untrained, shuffled within each neuron, unequal."""
+    import innersight_graph as isg
+
+    rng = np.random.default_rng(3)
+    widths, c = (1024, 2752, 1024), 16
+    names = ("input", "fc1", "output")
+    layers = [isg.Layer(name, i, width, "linear") for i, (name, width) in enumerate(zip(names, widths, strict=True))]
+    for kind in ("untrained", "shuffled", "unequal"):
+        before, after = (rng.standard_normal(shape, dtype=np.float32) for shape in itertools.pairwise(widths))
+        if kind == "shuffled":
+            z = rng.integers(c, size=widths[1])
+            before += 0.5 * rng.choice([-1.0, 1.0], size=(widths[0], c)).astype(np.float32)[:, z]
+            after += 0.5 * rng.choice([-1.0, 1.0], size=(c, widths[2])).astype(np.float32)[z]
+            before, after = rng.permuted(before, axis=0), rng.permuted(after, axis=1)
+        if kind == "unequal":
+            before *= np.exp(rng.normal(size=widths[1])).astype(np.float32)
+            after *= np.exp(rng.normal(size=widths[1])).astype(np.float32)[:, None]
+        G = isg.LayeredDiGraph.from_arrays(layers, {("input", "fc1"): before, ("fc1", "output"): after})
+        start = time.process_time()
+        gauge = "none" if kind == "unequal" else "balanced"
+        stats = isg.em_communities(G, range(1, 65), coarse=True, gauge=gauge, seed=0).stats["fc1"]
+        tried = max(stats["criterion"], key=stats["criterion"].get)
+        shuffles = f"{stats.get('n_shuffles', 0)} shuffles"
+        say(
+            kind,
+            f"r = {stats['n_communities']}",
+            f"ICL alone: {tried}",
+            shuffles,
+            f"{time.process_time() - start:.0f} CPU s",
+        )
+
+
 def on_device(engine: Engine, problem: Problem, groups: list[Group]) -> tuple[float, list[Fits]]:
     """Wall seconds of a search whose starts are drawn already; the first run, which compiles and allocates, is free."""
     drawn = {group.n_components: group.draw(group.restarts) for group in groups}
@@ -387,7 +420,7 @@ def gpu() -> None:
     say("torch:cuda: 14,336 x 37,000, r = 50, 100 restarts", seconds, f"ARI {adjusted_rand(labels, truth):.4f}")
 
 
-PARTS = {f.__name__: f for f in (schedule, score, peers, stopping, quality, large, block, gpu)}
+PARTS = {f.__name__: f for f in (schedule, score, peers, stopping, quality, large, block, nothing, gpu)}
 
 if __name__ == "__main__":
     print(
