@@ -39,6 +39,8 @@ TESTS = {
     "mixture": ["test_mixture", "test_em", "test_properties"],
 }  # fmt: skip
 SECONDS = 90
+# What was imported before the fork cannot be rewritten by pytest, and need not be.
+QUIET = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Add: ast.Sub, ast.Sub: ast.Add,
@@ -210,7 +212,7 @@ def watch(room: Path, files: list[str]) -> Tests:
 
             watcher = _Watcher(room)
             with watcher.cover.collect():
-                code = int(pytest.main(["-q", "-p", "no:cacheprovider", *files], plugins=[watcher]))
+                code = int(pytest.main([*QUIET, *files], plugins=[watcher]))
             target.write_text(json.dumps({"seconds": watcher.seconds, "lines": watcher.lines()}), encoding="utf-8")
             return code
 
@@ -240,7 +242,7 @@ def survives(mutant: Mutant, source: str, tests: list[str]) -> bool:
         parts = mutant.path.relative_to(ROOT).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         sys.meta_path.insert(0, Changed(name, source, mutant.path))
-        return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+        return int(pytest.main(["-x", *QUIET, *tests]))
 
     return forked(run, SECONDS)
 
