@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 import innersight_graph as isg
+from innersight_graph.statistics.intervals import jackknife_interval
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,27 @@ def test_the_bootstrap_interval_is_close_to_scipys_and_shrinks_to_a_point() -> N
     assert found[0] > plain[0]
     assert found[1] > plain[1]
     assert isg.bootstrap_interval(np.mean, np.ones(5), n_resamples=50, seed=0).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("counts", [{0: 9, 1: 3}, {0: 8, 1: 3, 5: 1}])
+def test_draws_equal_to_the_observed_value_count_half_as_scipys(counts: dict[int, int]) -> None:
+    sample = np.repeat(list(counts), list(counts.values())).astype(float)
+    found = isg.bootstrap_interval(np.mean, sample, n_resamples=4000, seed=0)
+    expected = stats.bootstrap((sample,), np.mean, n_resamples=4000, method="BCa", rng=np.random.default_rng(0))
+    assert found.tolist() == pytest.approx(list(expected.confidence_interval), abs=0.1)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_the_jackknife_of_a_mean_is_students_interval(confidence: float) -> None:
+    sample = np.random.default_rng(3).exponential(size=(9, 2))
+    without = [np.delete(sample, i, axis=0).mean(axis=0) for i in range(9)]
+    found = jackknife_interval(sample.mean(axis=0), without, confidence=confidence)
+    for column, interval in zip(sample.T, found, strict=True):
+        expected = stats.t.interval(confidence, 8, column.mean(), stats.sem(column))
+        assert interval.tolist() == pytest.approx(expected, abs=1e-12)
+    two = jackknife_interval(1.0, [0.0, 2.0])
+    assert two.tolist() == pytest.approx([1 - stats.t.ppf(0.975, 1), 1 + stats.t.ppf(0.975, 1)])
+    assert np.isnan(jackknife_interval([1.0, 2.0], [[0.0, 1.0]])).all()
 
 
 def naive_max(observed: list[float], draws: np.ndarray, groups: list[int]) -> tuple[list[float], list[float]]:
