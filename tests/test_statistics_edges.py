@@ -38,6 +38,11 @@ def test_the_paired_interval_is_agresti_and_mins(lost: int, gained: int, n: int)
     assert isg.paired_difference_interval(lost, gained, n).tolist() == pytest.approx(expected, abs=1e-12)
 
 
+def test_the_paired_interval_ends_at_one() -> None:
+    assert isg.paired_difference_interval(2, 0, 2)[1] == 1.0
+    assert isg.paired_difference_interval(0, 2, 2)[0] == -1.0
+
+
 def test_the_bootstrap_interval_is_close_to_scipys_and_shrinks_to_a_point() -> None:
     sample = np.random.default_rng(0).exponential(size=40)
     found = isg.bootstrap_interval(np.mean, sample, n_resamples=4000, seed=1)

@@ -14,6 +14,7 @@ Three things make it fast, none of which changes where a restart ends:
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -392,12 +393,17 @@ def _free_memory(device: torch.device) -> int:
 @contextmanager
 def _true_float32() -> Iterator[None]:
     """Switch off the shortened products a user may have allowed: early iterations do not survive them."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    with warnings.catch_warnings():
+        # torch 2.9 announces another way to say this, which it does not have for every device.
+        warnings.filterwarnings("ignore", message="Please use the new API settings", category=UserWarning)
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Please use the new API settings", category=UserWarning)
+            torch.set_float32_matmul_precision(before)
 
 
 def _log_(values: Tensor) -> Tensor:
