@@ -115,12 +115,12 @@ def em_communities(
     Returns
     -------
     Partition
-        With responsibilities; ``params["engine"]`` is the engine that was used.
-        ``stats[layer]`` holds ``log_likelihood`` (nats), ``n_communities`` (those with a neuron), ``n_requested``, ``n_iter``, ``converged``, ``restart`` (which one won), ``criterion`` and
-        ``log_likelihood_curve`` (by number of communities), ``held_out`` (mean nats of a held-out neuron, for some
-        numbers, or None where it has no power), ``stability`` (mean ARI between the five best starts), and with the
-        default criterion ``null_gain`` (nats, best of ``n_shuffles`` shuffles; of ``null_rows`` neurons where the
-        search is coarse and there are more).
+        With responsibilities; ``params["engine"]`` is the engine that was used. ``stats[layer]`` holds
+        ``log_likelihood`` (nats), ``n_communities`` (those with a neuron), ``n_requested``, ``n_iter``,
+        ``converged``, ``restart`` (which one won), ``criterion`` and ``log_likelihood_curve`` (by number of
+        communities), ``held_out`` (mean nats of a held-out neuron, for some numbers, or None where it has no power),
+        ``stability`` (mean ARI between the five best starts), and with the default criterion ``null_gain`` (nats,
+        best of ``n_shuffles`` shuffles; of ``null_rows`` neurons where the search is coarse and there are more).
 
     Raises
     ------
