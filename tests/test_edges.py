@@ -362,6 +362,30 @@ def test_a_callable_makes_edges_only_where_the_trace_has_them() -> None:
         neuron_graph(model, example=torch.rand(1, 2, 3), edges=lambda s, t, w: np.zeros(3))
 
 
+def test_positions_made_without_the_batch_belong_to_every_sample() -> None:
+    """`places(torch.arange(T))`, added to a batch of tokens, has no axis of samples: common in small GPTs."""
+    torch.manual_seed(0)
+
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens, self.places = nn.Embedding(10, 8), nn.Embedding(6, 8)
+            self.up, self.head = nn.Linear(8, 12), nn.Linear(12, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.tokens(x) + self.places(torch.arange(x.shape[1]))
+            return self.head(torch.relu(self.up(h))).mean(1)
+
+    model, tokens = Reader(), torch.randint(0, 10, (32, 6))
+    with torch.no_grad():
+        model.places.weight[:, 3] = 0
+        model.up.bias[5] = -100
+    G = neuron_graph(model, (tokens, tokens[:, 0]))
+    assert np.flatnonzero(G.node_attributes["places"]["silent"]).tolist() == [3]
+    assert 5 in np.flatnonzero(G.node_attributes["up"]["silent"])
+    assert np.array_equal(G.matrix("up", "head"), model.head.weight.detach().numpy().T)
+
+
 def test_neurons_that_never_fire_are_marked(images: torch.Tensor) -> None:
     torch.manual_seed(0)
     model = Net()

@@ -205,10 +205,8 @@ def _as_maps(tensor: torch.Tensor, point: Closing, axis: int, count: int) -> tor
         moved = moved[..., torch.tensor(point.rows, device=tensor.device)]
     n = moved.shape[-1]
     if moved.numel() % (count * n):
-        raise TraceError(
-            f"The output of {point.module or point.operator!r} has shape {tuple(tensor.shape)}, which {count} "
-            f"samples do not share."
-        )
+        # Made without the batch and added to every sample, as positions often are.
+        moved = moved.expand(count, *moved.shape)
     rest = moved.shape[:-1]
     if rest and rest[0] != count and count in rest:
         moved = moved.movedim(rest.index(count), 0)
