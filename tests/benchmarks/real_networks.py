@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from real.methods import Bench, methods_for, run
+from real.methods import METHODS, Bench, methods_for, run
 from real.networks import NETWORKS, Network, make
 from real.scoring import Closings, score
 from real.table import Rows, append, finished, read, report
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=HERE / "real_networks.csv")
     parser.add_argument("--table", type=Path, default=HERE / "REAL_NETWORKS.md")
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, help="networks of each kind; default 5 digits, 3 faces, 3 transformers")
     parser.add_argument("--only-table", action="store_true", help="make the table of what there is")
     chosen = parser.parse_args()
@@ -46,7 +47,7 @@ def main() -> None:
     done = finished(read(chosen.csv))
     for name in [] if chosen.only_table else chosen.networks:
         for seed in range(chosen.seeds or SEEDS[name.split(",")[0]]):
-            left = [method for method in methods_for(name) if (name, seed, method) not in done]
+            left = [m for m in methods_for(name) if m in chosen.methods and (name, seed, m) not in done]
             if left:
                 study(make(name, seed), left, chosen.csv)
     chosen.table.write_text(report(read(chosen.csv)), encoding="utf-8")

@@ -158,13 +158,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--csv", type=Path, default=Path(__file__).parent / "sign_pattern.csv")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--conditions", nargs="*", choices=list(CONDITIONS), default=list(CONDITIONS))
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     if not chosen.csv.exists():
         chosen.csv.write_text(",".join(FIELDS) + "\n", encoding="utf-8")
     done = {(row["condition"], int(row["seed"])) for row in rows_of(chosen.csv)}
     for seed in range(chosen.seeds):
-        for condition in CONDITIONS:
+        for condition in chosen.conditions:
             if (condition, seed) not in done:
                 row = measure(condition, seed)
                 with chosen.csv.open("a", encoding="utf-8", newline="") as file:

@@ -78,7 +78,7 @@ def digits_mlp(
 
 def faces_cnn(seed: int) -> Any:
     """Three convolutions and two linear layers tell two kinds of generated faces apart."""
-    data = isg.make_faces(1800, size=24, seed=seed)
+    data = isg.make_faces(1800, size=16, seed=seed)
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     before = data.train.inputs.shape[1]
     for i, channels in enumerate(CHANNELS, start=1):

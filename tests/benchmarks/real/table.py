@@ -68,7 +68,7 @@ def values(rows: Rows, network: str, method: str, layer: str, field: str) -> dic
 
 
 def interval(numbers: Iterable[float]) -> tuple[float, float, float]:
-    """Mean and t-interval of 95 %; no interval for one number."""
+    """Mean and t-interval of 95 %; an interval of nan for one number."""
     x = np.fromiter(numbers, float)
     half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else np.nan
     return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
@@ -78,20 +78,12 @@ def mean(numbers: dict[int, float], digits: int = 2) -> str:
     return f"{np.mean(list(numbers.values())):.{digits}f}" if numbers else "–"
 
 
-def between(numbers: dict[int, float]) -> str:
-    """Mean and its interval."""
-    if not numbers:
-        return "–"
-    middle, low, high = interval(numbers.values())
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})" if len(numbers) > 1 else f"{middle:.2f}"
-
-
 def geometric(numbers: dict[int, float]) -> str:
-    """Geometric mean and its interval: ratios have heavy tails. A ratio below 0.01 counts as 0.01."""
+    """Geometric mean and, from three networks, its interval: ratios have heavy tails. Below 0.01 counts as 0.01."""
     if not numbers:
         return "–"
     middle, low, high = np.exp(interval(np.log(np.maximum(list(numbers.values()), 0.01))))
-    return f"{_short(middle)} ({_short(low)} to {_short(high)})" if len(numbers) > 1 else _short(middle)
+    return f"{_short(middle)} ({_short(low)} to {_short(high)})" if len(numbers) > 2 else _short(middle)
 
 
 def _short(x: float) -> str:
@@ -103,7 +95,7 @@ def _short(x: float) -> str:
 READING = """**Reading.** Communities are found from weights (or as the row says), then closed on held-out samples.
 `ratio`: how much more a community's closing differs between classes (kinds of question, for the transformer) than the
 closing of random groups of the same sizes, in the right answer's log-probability; 1 is chance. Geometric mean over
-networks trained from different seeds, in brackets the 95 % t-interval of the logarithm. `beyond`: share of communities
+networks trained from different seeds, in brackets the 95 % t-interval of the logarithm (from three networks). `beyond`: share of communities
 beyond 95 % of random groups of their size (chance .05). `R²`: share of the variance of single neurons' effects that
 the partition explains, adjusted for chance (0). `AMI`: with the class that a neuron's closing hurts most. Silent
 neurons are in none of these. Figures per layer, first to last.
@@ -126,10 +118,6 @@ def report(rows: Rows) -> str:
 def _layers(rows: Rows, network: str) -> list[str]:
     present = {row["layer"] for row in rows if row["network"] == network}
     return [layer for layer in NUMBERS if layer in present]
-
-
-def _seeds(rows: Rows, network: str) -> set[int]:
-    return {int(row["seed"]) for row in rows if row["network"] == network}
 
 
 def _across(cell: Callable[[dict[int, float]], str], rows: Rows, network: str, method: str, field: str) -> str:
@@ -159,6 +147,7 @@ def _methods(rows: Rows, network: str) -> str:
     body = [
         [
             name,
+            str(len(values(rows, network, name, layers[0], "p"))),
             *(geometric(values(rows, network, name, layer, "ratio_lp")) for layer in layers),
             _across(mean, rows, network, name, "share"),
             _across(mean, rows, network, name, "r2"),
@@ -168,9 +157,9 @@ def _methods(rows: Rows, network: str) -> str:
     ]
     given = ", ".join(f"{layer} {NUMBERS[layer]}" for layer in layers)
     return (
-        f"## Methods: {network}\n\n{len(_seeds(rows, network))} networks. Communities given: {given} (Filan's, "
+        f"## Methods: {network}\n\nCommunities given: {given} (Filan's, "
         "Leiden's and Louvain's numbers, and those of rows that say so, are the method's own).\n\n"
-        + _table(["method", *(f"ratio {layer}" for layer in layers), "beyond", "R²", "AMI"], body)
+        + _table(["method", "networks", *(f"ratio {layer}" for layer in layers), "beyond", "R²", "AMI"], body)
     )
 
 
@@ -194,12 +183,13 @@ def _training(rows: Rows) -> str:
         if network.startswith("digits") and _layers(rows, network):
             body.append([
                 network.removeprefix("digits, "),
+                str(len(values(rows, network, "EM", "fc1", "p"))),
                 _across(lambda v: mean(v, 1), rows, network, "EM, number by ICL", "gain"),
                 _across(geometric, rows, network, "EM", "ratio_lp"), _across(mean, rows, network, "EM", "share"),
                 _across(mean, rows, network, "EM", "r2"), _across(mean, rows, network, "EM", "range"),
                 _across(mean, rows, network, "EM", "range_null"),
             ])  # fmt: skip
-    head = ["training", "ICL gain, nats per neuron", "ratio", "beyond", "R²", "class range", "random"]
+    head = ["training", "networks", "ICL gain, nats per neuron", "ratio", "beyond", "R²", "class range", "random"]
     text = "Class range: of the accuracy lost when a community, or a random group of its size, is closed at zero.\n\n"
     return "## Kind of training (EM, numbers given)\n\n" + text + _table(head, body)
 
@@ -263,7 +253,7 @@ def _quotient(rows: Rows, network: str, layer: str, one: str, other: str) -> str
         return "–"
     quotients = {seed: max(a[seed], 0.01) / max(b[seed], 0.01) for seed in common}
     text = geometric(quotients)
-    if len(common) > 1:
+    if len(common) > 2:
         _, low, high = interval(np.log(list(quotients.values())))
         text = f"**{text}**" if low > 0 or high < 0 else text
     return text
