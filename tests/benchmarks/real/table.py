@@ -95,10 +95,10 @@ def _short(x: float) -> str:
 READING = """**Reading.** Communities are found from weights (or as the row says), then closed on held-out samples.
 `ratio`: how much more a community's closing differs between classes (kinds of question, for the transformer) than the
 closing of random groups of the same sizes, in the right answer's log-probability; 1 is chance. Geometric mean over
-networks trained from different seeds, in brackets the 95 % t-interval of the logarithm (from three networks). `beyond`: share of communities
-beyond 95 % of random groups of their size (chance .05). `R²`: share of the variance of single neurons' effects that
-the partition explains, adjusted for chance (0). `AMI`: with the class that a neuron's closing hurts most. Silent
-neurons are in none of these. Figures per layer, first to last.
+networks trained from different seeds, in brackets the 95 % t-interval of the logarithm (from three networks).
+`beyond`: share of communities beyond 95 % of random groups of their size (chance .05). `R²`: share of the variance of
+single neurons' effects that the partition explains, adjusted for chance (0). `AMI`: with the class that a neuron's
+closing hurts most. Silent neurons are in none of these. Figures per layer, first to last.
 """
 
 
