@@ -110,7 +110,7 @@ class Suffix(TorchFunctionMode):
         if dim != 1 or kwargs or len(plain) == len(known) or any(is_batched(x) for x in plain):
             return result
         closed = [
-            torch.zeros(x.shape[1], dtype=torch.bool) if local is None else local.channels
+            torch.zeros(x.shape[1], dtype=torch.bool, device=x.device) if local is None else local.channels
             for x, local in zip(tensors, known, strict=True)
         ]
         opened = [x if local is None else local.clean for x, local in zip(tensors, known, strict=True)]
