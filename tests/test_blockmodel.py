@@ -70,7 +70,7 @@ def test_sensitive_mode_sees_what_the_bound_must_refuse() -> None:
     stats = weak.stats["hidden1"]
     assert stats["mode"] == "weak evidence"
     assert stats["p_value"] <= 0.05
-    assert len(weak) == 1 + stats["n_significant"]
+    assert len(weak) >= 1 + stats["n_significant"]
     assert agreement(truth, weak).ari > 0.2
 
 

@@ -282,8 +282,15 @@ class _Fit:
         most = min(self._search.largest - 1, self.rows.size - 2)
         if most < 1:
             return
-        self.test = null_test(self.profile, replicates=replicates, largest=most, rng=np.random.default_rng(seed))
-        if self.test.p_value <= alpha:
+        self.test = null_test(
+            self.profile,
+            self._search.directions,
+            replicates=replicates,
+            alpha=alpha,
+            largest=most,
+            rng=np.random.default_rng(seed),
+        )
+        if self.test.significant:
             # As many as directions stand out, or more if the bound likes more: it refuses any, but ranks them.
             curve = self.outcome.curve if self.outcome is not None else {}
             least = 1 + self.test.n_significant

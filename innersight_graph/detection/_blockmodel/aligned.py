@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from innersight_graph.detection._blockmodel.expectation import Floats
+from innersight_graph.detection._blockmodel.kmeans import best_kmeans
 from innersight_graph.detection._blockmodel.profile import Profile, score_residuals, scored_profile
 from innersight_graph.detection._blockmodel.search import Search
 from innersight_graph.detection._blockmodel.start import Direction, one_direction
-from innersight_graph.detection._clustering import kmeans_fit
 
 _MARGIN = 1.1
 
@@ -85,7 +85,7 @@ def _tightness(direction: Direction, size: int, seed: np.random.SeedSequence) ->
     """Share of the variance of the spectral embedding that k-means leaves within its clusters."""
     points = direction.vectors[:, : size - 1] * np.sqrt(np.maximum(direction.values[: size - 1], 0.0))
     total = float(((points - points.mean(axis=0)) ** 2).sum())
-    return kmeans_fit(points, size, seed, n_init=4)[1] / total if total > 0 else 1.0
+    return best_kmeans(points, size, seed, n_init=4)[1] / total if total > 0 else 1.0
 
 
 def _gain(profile: Profile, search: Search, size: int, seed: np.random.SeedSequence) -> float:

@@ -21,12 +21,8 @@ class Expectation(Protocol):
         """Sum over channels of E^s B^s: (n_channels, n_features, n_groups) to (n_rows, n_groups)."""
         ...
 
-    def columns(self, D: Floats) -> Floats:
-        """Sum over channels of E^s' D^s: (n_channels, n_rows, n_groups) to (n_features, n_groups)."""
-        ...
-
-    def tables(self, Q: Floats, R: Floats) -> Floats:
-        """Q' E^s R for each channel: (n_channels, Q's groups, R's groups)."""
+    def reach(self, Q: Floats) -> Floats:
+        """Expected counts of each feature with each group, E^s' Q: (n_rows, n_groups) to (n_channels, n_features, n_groups)."""
         ...
 
     def dense(self) -> Floats:
@@ -50,15 +46,10 @@ class Product(Expectation):
         result: Floats = self.row_factors.T @ np.einsum("sf,sfc->sc", self.column_factors, B)
         return result
 
-    def columns(self, D: Floats) -> Floats:
-        """See `Expectation.columns`."""
-        result: Floats = self.column_factors.T @ np.einsum("sk,skh->sh", self.row_factors, D)
+    def reach(self, Q: Floats) -> Floats:
+        """See `Expectation.reach`; costs n_features · n_groups."""
+        result: Floats = self.column_factors[:, :, None] * (self.row_factors @ Q)[:, None, :]
         return result
-
-    def tables(self, Q: Floats, R: Floats) -> Floats:
-        """See `Expectation.tables`."""
-        table: Floats = (self.row_factors @ Q)[:, :, None] * (self.column_factors @ R)[:, None, :]
-        return table
 
     def dense(self) -> Floats:
         """See `Expectation.dense`."""
@@ -79,17 +70,12 @@ class Shared(Expectation):
 
     def rows(self, B: Floats) -> Floats:
         """See `Expectation.rows`; one matrix product for all channels."""
-        result: Floats = self.probability @ np.einsum("sf,sfc->fc", self.share, B)
+        result: Floats = self.probability @ (self.share[:, :, None] * B).sum(axis=0)
         return result
 
-    def columns(self, D: Floats) -> Floats:
-        """See `Expectation.columns`."""
-        result: Floats = np.einsum("sf,sfh->fh", self.share, np.matmul(self.probability.T, D))
-        return result
-
-    def tables(self, Q: Floats, R: Floats) -> Floats:
-        """See `Expectation.tables`."""
-        result: Floats = np.matmul((Q.T @ self.probability)[None] * self.share[:, None, :], R)
+    def reach(self, Q: Floats) -> Floats:
+        """See `Expectation.reach`; one matrix product for all channels."""
+        result: Floats = self.share[:, :, None] * (self.probability.T @ Q)
         return result
 
     def dense(self) -> Floats:
@@ -113,14 +99,9 @@ class Dense(Expectation):
         total: Floats = np.matmul(self.full, B).sum(axis=0)
         return total
 
-    def columns(self, D: Floats) -> Floats:
-        """See `Expectation.columns`."""
-        total: Floats = np.matmul(self.full.transpose(0, 2, 1), D).sum(axis=0)
-        return total
-
-    def tables(self, Q: Floats, R: Floats) -> Floats:
-        """See `Expectation.tables`."""
-        result: Floats = np.matmul(np.matmul(Q.T, self.full), R)
+    def reach(self, Q: Floats) -> Floats:
+        """See `Expectation.reach`."""
+        result: Floats = np.matmul(self.full.transpose(0, 2, 1), Q)
         return result
 
     def dense(self) -> Floats:
@@ -130,6 +111,17 @@ class Dense(Expectation):
     def total(self) -> Floats:
         """See `Expectation.total`."""
         return np.asarray(self.full.sum(axis=0))
+
+
+def saturated(x: Floats, y: Floats) -> Floats:
+    """Return 1 − exp(−x y), (n_rows, n_features)."""
+    p = np.outer(x, -y)
+    if p.dtype == np.float32:
+        # Vectorised, which expm1 is not; absolute rounding of 10⁻⁷ is far below any probability that matters.
+        np.exp(p, out=p)
+        return 1 - p
+    np.expm1(p, out=p)
+    return np.negative(p, out=p)
 
 
 def saturating_margins(
@@ -163,10 +155,10 @@ def saturating_margins(
     x, y = (row_degrees / np.sqrt(total), column_degrees / np.sqrt(total)) if start is None else start
     x, y = x.copy(), y.copy()
     for _ in range(rounds):
-        reached = -np.expm1(-np.outer(x, y)).sum(axis=1)
+        reached = saturated(x, y).sum(axis=1)
         error = float(np.max(np.abs(reached - row_degrees) / np.maximum(row_degrees, 1.0), initial=0.0))
         x = np.minimum(x * (row_degrees / np.maximum(reached, 1e-12)) ** 1.2, 1e4)
-        reached = -np.expm1(-np.outer(x, y)).sum(axis=0)
+        reached = saturated(x, y).sum(axis=0)
         error = max(
             error, float(np.max(np.abs(reached - column_degrees) / np.maximum(column_degrees, 1.0), initial=0.0))
         )
@@ -209,8 +201,10 @@ def signed_expectation(
         root = np.sqrt(total)
         row_factors = np.broadcast_to(row_total / root, row_signs.shape)
         return Product(row_factors.astype(dtype), (share * column_total / root).astype(dtype)), None
+    if start is not None:
+        start = start[0].astype(dtype), start[1].astype(dtype)
     x, y = saturating_margins(row_total.astype(dtype), column_total.astype(dtype), rounds=rounds, start=start)
-    probability = -np.expm1(-np.outer(x.astype(dtype), y.astype(dtype)))
+    probability = saturated(x.astype(dtype), y.astype(dtype))
     if rows == "sign":
         odds = row_signs[:, :, None] * column_signs[:, None, :] / np.maximum(row_signs.sum(axis=1), 1.0)[:, None, None]
         odds /= np.maximum(odds.sum(axis=0), 1e-300)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,20 @@ class GaussianBlock:
 
     A change of location (excitation against inhibition) and a change of scale (strong against weak) cost one parameter
     each. Graded Poisson channels spend eleven on the same information, which made them deaf.
+
+    Messages and tables need the same two products with the labels of one side; the last ones are kept. Labels given to
+    a block must therefore not be changed in place.
     """
 
     scores: Floats  # (n_rows, n_features)
     dtype: Any = np.float64
+    _by_features: tuple[Floats, Floats] | None = field(init=False, repr=False, default=None)  # R and [g R | g² R]
+    _by_rows: tuple[Floats, Floats] | None = field(init=False, repr=False, default=None)  # Q and [g' Q | g²' Q]
 
     def __post_init__(self) -> None:
         self.scores = np.ascontiguousarray(self.scores, dtype=self.dtype)
         self._squares = self.scores**2
-        self._scale = max(float(self._squares.mean()), 1e-12)
+        self._scale = max(float(self._squares.mean(dtype=float)), 1e-12)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -37,7 +42,22 @@ class GaussianBlock:
     def statistics(self, Q: Floats, R: Floats) -> Floats:
         """Count, sum and sum of squares of every block, (3, groups of rows, groups of features)."""
         count = np.outer(Q.sum(axis=0), R.sum(axis=0))
-        return np.stack([count, (Q.T @ self.scores) @ R, (Q.T @ self._squares) @ R]).astype(float)
+        if self._by_features is not None and self._by_features[0] is R:
+            return np.stack([count, *(Q.T @ part for part in self._seen_by_rows(R))])
+        return np.stack([count, *(part.T @ R for part in self._seen_by_features(Q))])
+
+    def _seen_by_rows(self, R: Floats) -> Floats:
+        """Scores and squares of each row summed over the groups of features, (2, n_rows, groups)."""
+        if self._by_features is None or self._by_features[0] is not R:
+            soft = R.astype(self.dtype, copy=False)
+            self._by_features = R, np.stack([self.scores @ soft, self._squares @ soft])
+        return self._by_features[1]
+
+    def _seen_by_features(self, Q: Floats) -> Floats:
+        if self._by_rows is None or self._by_rows[0] is not Q:
+            soft = Q.astype(self.dtype, copy=False)
+            self._by_rows = Q, np.stack([self.scores.T @ soft, self._squares.T @ soft])
+        return self._by_rows[1]
 
     def _posterior(self, stats: Floats, κ: Any) -> tuple[Floats, Floats, Floats, Floats]:
         n, total, squares = stats
@@ -74,14 +94,16 @@ class GaussianBlock:
 
     def row_messages(self, θ: Floats, R: Floats) -> Floats:
         """Return the expected log density of each row in each group, (n_rows, groups)."""
-        precision, location, offset = (part.T.astype(self.dtype) for part in θ)
-        L: Floats = self.scores @ (R @ (precision * location)) - 0.5 * (self._squares @ (R @ precision))
+        precision, location, offset = (part.T for part in θ)
+        scores, squares = self._seen_by_rows(R)
+        L: Floats = scores @ (precision * location) - 0.5 * (squares @ precision)
         L -= 0.5 * (R.sum(axis=0) @ (precision * location**2 + offset))
         return L
 
     def column_messages(self, θ: Floats, Q: Floats) -> Floats:
         """Do the same for features, (n_features, groups)."""
-        precision, location, offset = (part.astype(self.dtype) for part in θ)
-        L: Floats = self.scores.T @ (Q @ (precision * location)) - 0.5 * (self._squares.T @ (Q @ precision))
+        precision, location, offset = θ
+        scores, squares = self._seen_by_features(Q)
+        L: Floats = scores @ (precision * location) - 0.5 * (squares @ precision)
         L -= 0.5 * (Q.sum(axis=0) @ (precision * location**2 + offset))
         return L

@@ -10,7 +10,6 @@ import numpy as np
 from innersight_graph.detection._blockmodel.profile import LARGE, Profile
 from innersight_graph.detection._blockmodel.start import Direction, directions, feature_labels, row_labels
 from innersight_graph.detection._blockmodel.variational import (
-    Ints,
     State,
     assess,
     harden,
@@ -22,6 +21,8 @@ from innersight_graph.detection._blockmodel.variational import (
 _KEPT_DIRECTIONS = 3
 _PATIENCE = 3
 _SMALLEST_STOP = 5
+_LEG = 10
+_FINISHED = 3
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Search:
     def fits(self, size: int) -> list[State]:
         """Fits with `size` groups, best bound first; those that lost a group come last and are counted."""
         if size not in self._fits:
-            strongest = self._strongest(size)
-            ranked = self._ranked(size, [self._fit(size, i, d, n_init=self.n_init) for i, d in enumerate(strongest)])
+            starts = [self._start(size, i, d, n_init=self.n_init) for i, d in enumerate(self._strongest(size))]
+            ranked = self._race(size, starts, finish=1)
             self.dropped += sum(state.n_groups < size for state in ranked)
             self._fits[size] = ranked
         return self._fits[size]
@@ -97,8 +98,8 @@ class Search:
             return [self.one]
         strongest = self._strongest(size)
         count = 0 if is_large(self.profile) else self.n_init
-        more = [self._fit(size, 10 + i, strongest[i % len(strongest)], n_init=1) for i in range(count)]
-        return self._ranked(size, [*self.fits(size), *more])
+        more = [self._start(size, 10 + i, strongest[i % len(strongest)], n_init=1) for i in range(count)]
+        return self._ranked(size, [*self.fits(size), *self._race(size, more, finish=_FINISHED)])
 
     def with_all_groups(self, size: int) -> list[State]:
         """Return `restarts`, led by the spectral start itself where no fit keeps the `size` groups asked for."""
@@ -121,21 +122,24 @@ class Search:
         weight = {d.name: float(d.values[: max(size - 1, 1)].sum()) for d in self.directions}
         return sorted(self.directions, key=lambda d: -weight[d.name])[:_KEPT_DIRECTIONS]
 
-    def _fit(self, size: int, number: int, direction: Direction, *, n_init: int) -> State:
+    def _start(self, size: int, number: int, direction: Direction, *, n_init: int) -> State:
         seed = np.random.SeedSequence(self.seed.entropy, spawn_key=(*self.seed.spawn_key, size, number))
         labels = row_labels(self.profile, direction, size, n_init=n_init, seed=seed)
         features = feature_labels(self.profile, direction, size, n_init=max(n_init // 2, 1), seed=seed)
-        return self.refine(labels, features, size)
-
-    def refine(self, labels: Ints, features: list[Ints], size: int) -> State:
-        """Improve hard labels, merge feature groups where that raises the bound, improve again."""
-        blocks = self.profile.blocks
         R = [soften(w, int(w.max(initial=0)) + 1) for w in features]
-        state = improve(blocks, assess(blocks, soften(labels, size), R))
+        return assess(self.profile.blocks, soften(labels, size), R)
+
+    def _race(self, size: int, starts: list[State], *, finish: int) -> list[State]:
+        """Improve all starts a little and the leading ones to the end: who leads after ten rounds wins in the end."""
+        ranked = self._ranked(size, [improve(self.profile.blocks, start, max_iter=_LEG) for start in starts])
+        return self._ranked(size, [*map(self._finish, ranked[:finish]), *ranked[finish:]])
+
+    def _finish(self, state: State) -> State:
+        """Improve until nothing moves, merge feature groups where that raises the bound, improve again."""
+        blocks = self.profile.blocks
+        state = state if state.converged else improve(blocks, state)
         merged = merge_features(blocks, state)
-        if merged.bound > state.bound:
-            state = improve(blocks, merged)
-        return state
+        return improve(blocks, merged) if merged.bound > state.bound else state
 
     def _icl(self, state: State) -> float:
         return assess(self.profile.blocks, harden(state.rows), [harden(r) for r in state.features]).bound
