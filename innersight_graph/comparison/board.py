@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from innersight_graph.comparison.runs import CONTENDERS, benchmark, summarize
 from innersight_graph.comparison.tasks import TASKS
 from innersight_graph.files import write_text
@@ -19,11 +21,15 @@ _HEADINGS = {
     "known": "Number of communities known",
     "estimated": "Number of communities estimated",
 }
+_CELL = (
+    "Mean adjusted Rand index with the truth (1 perfect, 0 chance) ± half of its bootstrap 95 % interval over graphs; "
+    "below, the number of graphs. Bold: within 0.03 of the row's best."
+)
 _EXPLAINED = {
-    "known": "Mean adjusted Rand index with the truth (1 perfect, 0 chance). Bold: within 0.03 of the column's best.",
-    "estimated": "Mean adjusted Rand index, in brackets the mean number of communities found. The truth has four "
-    "(merged: three) in each layer. In bold: within 0.03 of the column's best.",
+    "known": _CELL,
+    "estimated": f"{_CELL} In brackets the mean number of communities found; the truth has four (merged: three).",
 }
+_FLAGSHIP = "block model"
 
 
 def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -46,15 +52,21 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
             parts += [
                 f"## {heading}",
                 _EXPLAINED[number],
-                _markdown(["contender", *tasks], _lines(tasks, contenders, cells, number)),
+                _markdown(["task", *contenders], _lines(tasks, contenders, cells, number)),
+                _losses(tasks, contenders, cells),
             ]
     tasks, contenders, cells = _grid(summary, "estimated", null=True)
     if tasks:
-        body = [[c, *(_split(cells.get((t, c))) for t in tasks)] for c in contenders]
+        body = [[t, *(_split(cells.get((t, c))) for c in contenders)] for t in tasks]
+        noise = [t for t in tasks if t != "null/rotated"]
+        body.append(
+            ["**all but rotated**", *(_rate([cells[t, c] for t in noise if (t, c) in cells]) for c in contenders)]
+        )
         parts += [
             "## Graphs without communities",
-            "Share of graphs cut into more than one community, in brackets the mean number found. 0 is right.",
-            _markdown(["contender", *tasks], body),
+            "Graphs cut into more than one community, of how many, in brackets the mean number found; in the last row "
+            "the rate with its exact (Clopper–Pearson) 95 % interval. 0 is right.",
+            _markdown(["task", *contenders], body),
         ]
     costs = _costs(summary)
     if costs:
@@ -138,7 +150,7 @@ def _lines(
     tasks: list[str], contenders: list[str], cells: Mapping[tuple[str, str], Mapping[str, Any]], number: str
 ) -> list[list[str]]:
     best = {task: max((cells[task, c]["ari"] for c in contenders if (task, c) in cells), default=0.0) for task in tasks}
-    return [[c, *(_score(cells.get((task, c)), best[task], number) for task in tasks)] for c in contenders]
+    return [[task, *(_score(cells.get((task, c)), best[task], number) for c in contenders)] for task in tasks]
 
 
 def _score(line: Mapping[str, Any] | None, best: float, number: str) -> str:
@@ -147,11 +159,43 @@ def _score(line: Mapping[str, Any] | None, best: float, number: str) -> str:
     text = f"{line['ari']:.2f}"
     if line["ari"] >= best - _CLOSE and best > _CLOSE:
         text = f"**{text}**"
-    return text + (f" ({line['found']:.1f})" if number == "estimated" else "")
+    if line["graphs"] > 1:
+        text += f" ±{(line['high'] - line['low']) / 2:.2f}"
+    if number == "estimated":
+        text += f" ({line['found']:.1f})"
+    return f"{text}<sub>{line['graphs']}</sub>"
+
+
+def _losses(tasks: list[str], contenders: list[str], cells: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """Say where the flagship is beaten by more than 0.03, and by whom."""
+    said = []
+    for task in tasks:
+        own = cells.get((task, _FLAGSHIP))
+        if own is None:
+            continue
+        winner = max((c for c in contenders if (task, c) in cells), key=lambda c: cells[task, c]["ari"])
+        ahead = cells[task, winner]["ari"] - own["ari"]
+        if ahead > _CLOSE:
+            said.append(f"{task} (by {ahead:.2f}: {winner})")
+    return f"The {_FLAGSHIP} is beaten by more than {_CLOSE} on: {'; '.join(said) if said else 'none of these'}."
 
 
 def _split(line: Mapping[str, Any] | None) -> str:
-    return "" if line is None else f"{line['split']:.2f} ({line['found']:.1f})"
+    return "" if line is None else f"{_count(line)} of {line['graphs']} ({line['found']:.1f})"
+
+
+def _count(line: Mapping[str, Any]) -> int:
+    return int(np.rint(line["split"] * line["graphs"]))
+
+
+def _rate(lines: Sequence[Mapping[str, Any]]) -> str:
+    if not lines:
+        return ""
+    from scipy.stats import binomtest
+
+    graphs, cut = sum(line["graphs"] for line in lines), sum(map(_count, lines))
+    interval = binomtest(cut, graphs).proportion_ci(0.95)
+    return f"{cut} of {graphs}: {cut / graphs:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
 
 
 def _graphs(summary: Sequence[Mapping[str, Any]], task: str) -> str:

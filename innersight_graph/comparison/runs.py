@@ -93,7 +93,7 @@ def benchmark(
     *,
     tasks: Iterable[str] | None = None,
     contenders: Iterable[str] | Mapping[str, Contender] | None = None,
-    seeds: int = 20,
+    seeds: int | range = 20,
     quick: bool = False,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
@@ -107,8 +107,8 @@ def benchmark(
         Names among `TASKS`, or families (``"hubs"``); None is all that are not slow.
     contenders : iterable of str or mapping of Contender, optional
         Names among `CONTENDERS`, or your own; None is all.
-    seeds : int
-        Graphs of each task, with seeds from 1000 upwards; development used other seeds.
+    seeds : int or range
+        Graphs of each task, with seeds from 1000 upwards (development used those below), or their seeds.
     quick : bool
         Seven tasks, seven contenders, two graphs each: under three minutes.
     progress : bool
@@ -125,14 +125,14 @@ def benchmark(
         If a task or contender is unknown.
     """
     if quick:
-        tasks, contenders, seeds = tasks or QUICK_TASKS, contenders or QUICK_CONTENDERS, min(seeds, 2)
+        tasks, contenders, seeds = tasks or QUICK_TASKS, contenders or QUICK_CONTENDERS, _seeds(seeds)[:2]
     chosen = _tasks(tasks)
     methods = dict(contenders) if isinstance(contenders, Mapping) else _contenders(contenders)
     path = Path(out)
     done = {(r["task"], r["contender"], r["number"], r["seed"]) for r in read_results(path)}
     plan = [
         (task, name, number, seed)
-        for seed in range(_FIRST_SEED, _FIRST_SEED + seeds)
+        for seed in _seeds(seeds)
         for task in chosen
         for name, contender in methods.items()
         for number in _numbers(task, contender)
@@ -277,6 +277,10 @@ def _peak_memory() -> float | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+
+
+def _seeds(seeds: int | range) -> range:
+    return seeds if isinstance(seeds, range) else range(_FIRST_SEED, _FIRST_SEED + seeds)
 
 
 def _numbers(task: Task, contender: Contender) -> Sequence[str]:

@@ -22,7 +22,7 @@ class Expectation(Protocol):
         ...
 
     def reach(self, Q: Floats) -> Floats:
-        """Expected counts of each feature with each group, E^s' Q: (n_rows, n_groups) to (n_channels, n_features, n_groups)."""
+        """Count what is expected of each feature with each group, E^s' Q: (n_channels, n_features, groups of Q)."""
         ...
 
     def dense(self) -> Floats:

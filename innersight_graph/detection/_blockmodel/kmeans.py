@@ -1,4 +1,4 @@
-"""Weighted k-means with all its starts at once: on a few hundred points one call costs what one start does elsewhere."""
+"""Weighted k-means, all starts at once: on a few hundred points a call costs what one start does elsewhere."""
 
 from __future__ import annotations
 

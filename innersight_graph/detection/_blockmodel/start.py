@@ -66,7 +66,7 @@ def leading_values(pairs: list[Pair], rng: np.random.Generator, *, steps: int = 
     mix = _Mixture(pairs, names)
     n = residuals.shape[0]
     steps = min(steps, n)
-    v = rng.standard_normal((n, len(names))).astype(np.float32)
+    v: Floats = rng.standard_normal((n, len(names))).astype(np.float32)
     basis: list[Floats] = []
     tridiagonal = np.zeros((len(names), steps, steps))
     for step in range(steps):
