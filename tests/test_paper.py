@@ -271,6 +271,10 @@ def test_a_narrow_network_equals_the_closed_one(convolutional: Network) -> None:
         with ablate(network.model, nodes, graph=network.graph) as live:
             expected = (live(split.inputs).argmax(1) == split.targets).numpy()
         np.testing.assert_array_equal(narrow.correct(closed), expected, err_msg=str(share))
+    # Named alone, and after another call, a layer closed whole leaves one answer for every image.
+    narrow.correct({})
+    silent = narrow.correct({"conv1": np.ones(widths["conv1"], dtype=bool)})
+    assert len(set(split.targets[torch.from_numpy(silent)].tolist())) <= 1
 
 
 def test_a_pruning_curve_is_that_of_prune_to_key(convolutional: Network) -> None:

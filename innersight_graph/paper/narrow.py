@@ -78,16 +78,21 @@ class Narrow:
     @torch.no_grad()
     def correct(self, closed: Mapping[str, Mask]) -> Mask:
         """Tell for each image whether its class is predicted with these kernels closed, none where nothing is said."""
-        x, before = self._inputs, self._full[0].before
+        x, before, silenced = self._inputs, self._full[0].before, False
         for name, stage, full in zip(self.layers, self._last, self._full, strict=True):
             here = ~closed[name] if name in closed else np.ones_like(full.here)
             nothing = not here.any()
             # Nothing left: one kernel stands in, silent.
             here = np.arange(len(here)) == 0 if nothing else here
-            output = stage.known(before, here)
-            output = full.known(before, here) if output is None else output
+            output = None if silenced else stage.known(before, here)
+            output = full.known(before, here) if output is None and not silenced else output
             output = _run(stage.conv, stage.after, x, before, here) if output is None else output
             x = output * 0 if nothing else output
+            # What a layer that was closed whole leaves behind is nobody else's: it is neither taken over nor kept.
+            silenced = silenced or nothing
+            if silenced:
+                before = here
+                continue
             stage.before, stage.here, stage.output = before, here, x
             before = here
         first, rest = self._first, self._rest
@@ -137,8 +142,10 @@ def pruning_curve(select: Narrow, test: Narrow, members: Members, *, tolerance: 
         for k, i in enumerate(layer.communities):
             groups[i][layer.layer] = layer.labels == k
     nothing = {name: np.zeros_like(mask) for name, mask in groups[0].items()}
-    baseline = float(select.correct(nothing).mean())
-    drops = np.array([baseline - select.correct(group).mean() for group in groups])
+    clean = select.correct(nothing).astype(float)
+    baseline = float(clean.mean())
+    # Of the differences, not the difference of means: rounding must not decide between equal drops.
+    drops = np.array([(clean - select.correct(group)).mean() for group in groups])
     order = np.argsort(drops / np.maximum(members.sizes, 1), kind="stable").tolist()
     validation, reported = (_along(network, groups, nothing, order) for network in (select, test))
     kept = int(members.sizes.sum()) - np.concatenate([[0], np.cumsum(members.sizes[order])]).astype(np.intp)
