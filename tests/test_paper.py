@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from innersight_graph.data import ImageData, Split, load_digits
 from innersight_graph.detection.random import random_communities
@@ -275,6 +276,33 @@ def test_a_narrow_network_equals_the_closed_one(convolutional: Network) -> None:
     narrow.correct({})
     silent = narrow.correct({"conv1": np.ones(widths["conv1"], dtype=bool)})
     assert len(set(split.targets[torch.from_numpy(silent)].tolist())) <= 1
+
+
+def test_a_narrow_network_follows_a_change_through_stages_that_stay_as_they_are() -> None:
+    """Answers differ from image to image here, so that a result taken over wrongly is seen."""
+    rng, widths = np.random.default_rng(0), {"0": 6, "3": 8, "6": 10}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        convolutions = [nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1), nn.Conv2d(8, 10, 3, padding=1)]
+        stages = [part for conv in convolutions for part in (conv, nn.ReLU(), nn.MaxPool2d(2))]
+        model = nn.Sequential(*stages, nn.Flatten(), nn.Linear(40, 12), nn.ReLU(), nn.Linear(12, 5)).eval()
+        x = torch.randn(200, 1, 16, 16)
+    with torch.no_grad():
+        model[-1].weight.mul_(20)
+        model[-1].bias.copy_(-model[:-1](x).mean(0) @ model[-1].weight.T)
+        targets = model(x).argmax(1)
+    assert len(targets.unique()) == 5
+    narrow = Narrow(model, Split(x, targets))
+    for _ in range(60):
+        closed = {name: rng.random(width) < rng.choice([0, 0, 0.2, 0.5, 1]) for name, width in widths.items()}
+        z = x
+        with torch.no_grad():
+            for name, module in model.named_children():
+                z = module(z)
+                if name in closed:
+                    # A closed channel is 0 before its ReLU as behind it.
+                    z = z * torch.from_numpy(~closed[name])[:, None, None]
+        np.testing.assert_array_equal(narrow.correct(closed), (z.argmax(1) == targets).numpy())
 
 
 def test_a_pruning_curve_is_that_of_prune_to_key(convolutional: Network) -> None:

@@ -1,7 +1,7 @@
 """A convolutional network cut down to the kernels left open: what closing equals, at a fraction of its cost.
 
 A closed kernel sends zeros, so its channel can be left out of its own convolution and of the next one. What a stage
-put out before is taken over while the kernels before it stay the same and its own only become fewer.
+put out before is taken over while the kernels of all stages before it stay the same and its own only become fewer.
 """
 
 from __future__ import annotations
@@ -28,17 +28,20 @@ CHUNK = 64
 
 @dataclass
 class _Stage:
-    """A convolution with what follows it up to the next one, and the last result: open kernels before and here."""
+    """A convolution with what follows it up to the next one, and its last result.
+
+    That depends on the open kernels of every convolution before it, ``past``, and on its own, ``here``.
+    """
 
     conv: nn.Conv2d
     after: nn.Sequential
-    before: Mask
+    past: tuple[bytes, ...]
     here: Mask
     output: torch.Tensor
 
-    def known(self, before: Mask, here: Mask) -> torch.Tensor | None:
+    def known(self, past: tuple[bytes, ...], here: Mask) -> torch.Tensor | None:
         """Return the output for these kernels, if it is part of the last one."""
-        if np.array_equal(before, self.before) and not (here & ~self.here).any():
+        if past == self.past and not (here & ~self.here).any():
             return self.output[:, here[self.here]]
         return None
 
@@ -65,35 +68,33 @@ class Narrow:
         self._inputs, self._full = split.inputs, []
         with torch.no_grad():
             x, before = split.inputs, np.ones(split.inputs.shape[1], dtype=bool)
+            past: tuple[bytes, ...] = ()
             for start, stop in zip(starts, [*starts[1:], flat], strict=True):
                 conv = parts[start][1]
                 assert isinstance(conv, nn.Conv2d)
                 here = np.ones(conv.out_channels, dtype=bool)
                 after = nn.Sequential(*(module for _, module in parts[start + 1 : stop]))
                 x = _run(conv, after, x, before, here)
-                self._full.append(_Stage(conv, after, before, here, x))
-                before = here
+                self._full.append(_Stage(conv, after, past, here, x))
+                before, past = here, (*past, here.tobytes())
         self._last = [_Stage(**vars(stage)) for stage in self._full]
 
     @torch.no_grad()
     def correct(self, closed: Mapping[str, Mask]) -> Mask:
         """Tell for each image whether its class is predicted with these kernels closed, none where nothing is said."""
-        x, before, silenced = self._inputs, self._full[0].before, False
+        x, before = self._inputs, np.ones(self._inputs.shape[1], dtype=bool)
+        past: tuple[bytes, ...] = ()
         for name, stage, full in zip(self.layers, self._last, self._full, strict=True):
             here = ~closed[name] if name in closed else np.ones_like(full.here)
-            nothing = not here.any()
-            # Nothing left: one kernel stands in, silent.
-            here = np.arange(len(here)) == 0 if nothing else here
-            output = None if silenced else stage.known(before, here)
-            output = full.known(before, here) if output is None and not silenced else output
-            output = _run(stage.conv, stage.after, x, before, here) if output is None else output
-            x = output * 0 if nothing else output
-            # What a layer that was closed whole leaves behind is nobody else's: it is neither taken over nor kept.
-            silenced = silenced or nothing
-            if silenced:
-                before = here
+            known = next((out for s in (stage, full) if (out := s.known(past, here)) is not None), None)
+            past = (*past, here.tobytes())
+            if not here.any():
+                # Nothing left: one kernel stands in, silent, for those behind. It is nobody's result to take over.
+                before = np.arange(len(here)) == 0
+                x = torch.zeros_like(full.output[:, :1])
                 continue
-            stage.before, stage.here, stage.output = before, here, x
+            x = _run(stage.conv, stage.after, x, before, here) if known is None else known
+            stage.past, stage.here, stage.output = past[:-1], here, x
             before = here
         first, rest = self._first, self._rest
         weight = first.weight.reshape(len(first.weight), len(before), -1)[:, torch.from_numpy(before)].flatten(1)
