@@ -109,15 +109,16 @@ def test_a_large_layer_costs_what_its_arrays_cost() -> None:
 
 def test_a_search_that_cannot_fit_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     from innersight_graph import memory
+    from innersight_graph.detection.em import BALANCE_BYTES, PROFILE_BYTES
 
     G = layered(0)
-    monkeypatch.setattr(memory, "available_memory", lambda: 20_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: (BALANCE_BYTES + PROFILE_BYTES) * 672 - 1)
     with pytest.raises(
         isg.InputError, match=r"among 672 connections needs about 0\.0 GiB .* 0\.0 GiB are free.*layers="
     ):
         isg.em_communities(G, 2, seed=0)
     # What is needed is counted by the layers that are partitioned.
-    monkeypatch.setattr(memory, "available_memory", lambda: 12 * 672 + 16 * 192)
+    monkeypatch.setattr(memory, "available_memory", lambda: BALANCE_BYTES * 672 + PROFILE_BYTES * 192)
     isg.em_communities(G, 2, layers="out", init="random", n_init=1, seed=0, engine="numpy")
     monkeypatch.setattr(memory, "available_memory", lambda: None)
     isg.em_communities(G, 2, init="random", n_init=1, seed=0, engine="numpy")
