@@ -363,3 +363,24 @@ def test_track_follows_a_training_run() -> None:
     assert same_fingerprint(before, fingerprint(model))
     with pytest.raises(InputError, match="does not fit"):
         isg.track(model, [{"x": torch.zeros(1)}], x[:1], detector=lambda G: isg.louvain_communities(G, seed=0))
+
+
+def test_long_applications_show_bars(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("innersight_graph.evaluation.progress.PATIENCE", 0.0)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    model, x, y = make("mlp")
+    G = isg.neuron_graph(model, example=x[:1])
+    P = Partition.from_labels(G, {"0": groups_of(8, 2), "2": groups_of(7, 2)}, method="by hand")
+    half = len(x) // 2
+    data = {"select": (x[:half], y[:half]), "test": (x[half:], y[half:]), "graph": G, "seed": 0, "progress": True}
+    shown = []
+    for call in (
+        lambda: isg.noise_communities(model, P, nulls=3, **data),
+        lambda: isg.prune_to_key(model, P, nulls=3, physical=False, **data),
+        lambda: isg.flow(model, (x, y), G, P, progress=True),
+        lambda: isg.track(model, [model.state_dict()] * 2, x[:1], detector=lambda G: P, progress=True),
+    ):
+        call()
+        shown.append(capfd.readouterr().err)
+    for words, error in zip(("random groups", "orders of pruning", "closings in 0", "checkpoints"), shown, strict=True):
+        assert words in error

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from innersight_graph.evaluation.members import Members
+from innersight_graph.evaluation.progress import steps
 from innersight_graph.partition.community_graph import community_graph
 from innersight_graph.probe.batches import Batches
 from innersight_graph.probe.capturing import eager, forward, recorded
@@ -20,7 +21,7 @@ from innersight_graph.probe.sites import find_sites
 __all__ = ["flow"]
 
 
-def flow(model: Any, data: Any, G: Any, P: Any, *, value: float | str = 0.0) -> nx.DiGraph:
+def flow(model: Any, data: Any, G: Any, P: Any, *, value: float | str = 0.0, progress: bool = False) -> nx.DiGraph:
     """Close each community and measure how much every other one's output changes.
 
     Parameters
@@ -33,6 +34,8 @@ def flow(model: Any, data: Any, G: Any, P: Any, *, value: float | str = 0.0) -> 
     P : Partition
     value : float, "mean" or "resample"
         How to close.
+    progress : bool, default False
+        Show a bar with the time left on anything over two seconds.
 
     Returns
     -------
@@ -68,7 +71,8 @@ def flow(model: Any, data: Any, G: Any, P: Any, *, value: float | str = 0.0) -> 
             for layer, (table, communities) in groups.items():
                 power[communities] += _per_group(clean[layer] ** 2, table)
             for layer, (table, communities) in groups.items():
-                for row, source in zip(table, communities.tolist(), strict=True):
+                pairs = list(zip(table, communities.tolist(), strict=True))
+                for row, source in steps(pairs, f"closings in {layer}", progress):
                     plan = Closed(seen[layer], row, value)
                     with (
                         closing(inner, [plan], located=True),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from innersight_graph.errors import InputError
 from innersight_graph.evaluation.closings import ClosingRun
 from innersight_graph.evaluation.members import Members
+from innersight_graph.evaluation.progress import steps
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
@@ -92,6 +93,7 @@ def noise_communities(
     seed: int | None = None,
     output: Any = None,
     allow_test_selection: bool = False,
+    progress: bool = False,
 ) -> NoiseSearch:
     """Find the community whose closing raises accuracy most, on validation data, and look once at test data.
 
@@ -117,6 +119,8 @@ def noise_communities(
         Which part of the model's result holds the class scores.
     allow_test_selection : bool, default False
         Permit ``select`` and ``test`` to be the same data; the result is then marked.
+    progress : bool, default False
+        Show a bar with the time left on anything over two seconds.
 
     Returns
     -------
@@ -150,12 +154,12 @@ def noise_communities(
     with ClosingRun(model, select, members.graph, names, output=output) as run:
         closable = {g.layer for g in where if run.can_close(g.layer, value)}
         gains = np.full(len(partition), np.nan)
-        for layer, table, communities in tables:
+        for layer, table, communities in steps(tables, "closings", progress):
             if layer in closable:
                 gains[communities] = -run.outcome(_close(run, layer, table, value)).drop
         random = {
             layer: -run.outcome(_close(run, layer, t.reshape(-1, t.shape[-1]), value)).drop.reshape(t.shape[:2])
-            for layer, t in drawn
+            for layer, t in steps(drawn, "random groups", progress)
             if nulls and layer in closable
         }
         validation = run.scores.baseline
@@ -172,7 +176,7 @@ def noise_communities(
             lost, gained = int((clean > each).sum()), int((each > clean).sum())
         tests = dict(drawn)
         random_test = np.zeros(nulls)
-        for draw, (name, k, _) in enumerate(picks):
+        for draw, (name, k, _) in enumerate(steps(picks, "random groups on test data", progress)):
             if name:
                 random_test[draw] = -run.outcome(_close(run, name, tests[name][draw, k : k + 1], value)).drop[0]
         n = run.scores.n

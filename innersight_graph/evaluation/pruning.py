@@ -13,6 +13,7 @@ from innersight_graph.errors import InputError, UnsupportedLayerError
 from innersight_graph.evaluation.closings import ClosingRun
 from innersight_graph.evaluation.members import Members
 from innersight_graph.evaluation.noise import graph_for
+from innersight_graph.evaluation.progress import steps
 from innersight_graph.evaluation.removal import Removal, remove_neurons
 from innersight_graph.partition import Partition
 from innersight_graph.probe.batches import same_data
@@ -106,6 +107,7 @@ def prune_to_key(
     physical: bool = True,
     output: Any = None,
     allow_test_selection: bool = False,
+    progress: bool = False,
 ) -> Pruning:
     """Close communities one after another, the least needed first, and cut the model down to those that matter.
 
@@ -133,6 +135,8 @@ def prune_to_key(
         Which part of the model's result holds the class scores.
     allow_test_selection : bool, default False
         Permit ``select`` and ``test`` to be the same data; the result is then marked.
+    progress : bool, default False
+        Show a bar with the time left on anything over two seconds.
 
     Returns
     -------
@@ -155,14 +159,15 @@ def prune_to_key(
     own = _Groups.of(members)
     others = _Groups.drawn(members, nulls, seed)
     with ClosingRun(model, select, members.graph, layers, output=output) as run:
-        order, validation = _search(run, own, greedy)
-        random_orders = [_search(run, groups, greedy)[0] for groups in others]
+        # The own partition first, then the random ones.
+        searches = [_search(run, groups, greedy) for groups in steps([own, *others], "orders of pruning", progress)]
+        (order, validation), random_orders = searches[0], [order for order, _ in searches[1:]]
     with ClosingRun(model, test, members.graph, layers, output=output) as run:
         reported = _curve(run, own, order)
         random = np.array(
             [
                 _along(own, order, groups, o, _curve(run, groups, o))
-                for groups, o in zip(others, random_orders, strict=True)
+                for groups, o in steps(list(zip(others, random_orders, strict=True)), "random groups", progress)
             ]
         )
     enough = np.flatnonzero(validation >= validation[0] - tolerance - 1e-12)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from innersight_graph.errors import InputError
+from innersight_graph.evaluation.progress import steps
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition, agreement
 
@@ -46,6 +47,7 @@ def track(
     evaluators: Callable[[Any, LayeredDiGraph], Iterable[Any]] = lambda model, G: (),
     nulls: int = 0,
     seed: int | None = None,
+    progress: bool = False,
 ) -> list[Checkpoint]:
     """Detect and score communities at every checkpoint of one model.
 
@@ -63,6 +65,8 @@ def track(
         ``(model, graph) -> evaluators``: made anew for every checkpoint, as its weights differ.
     nulls, seed
         As in `Ablation.evaluate` and its kin.
+    progress : bool, default False
+        Show a bar with the time left on anything over two seconds.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def track(
     if not named:
         raise InputError("No checkpoints came; pass the state_dicts of a training run, as a list or by label.")
     found: list[Checkpoint] = []
-    for label, state in named.items():
+    for label, state in steps(list(named.items()), "checkpoints", progress):
         own = copy.deepcopy(model)
         try:
             own.load_state_dict(state)
