@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innersight_graph.errors import InputError
+from innersight_graph.files import MALFORMED, parse_json, read_text
 
 if TYPE_CHECKING:
     from innersight_graph.report import Report
@@ -16,6 +18,7 @@ __all__ = [
     "PARTITION_FORMAT",
     "console",
     "format_of",
+    "say",
     "show_graph",
     "show_installation",
     "show_json",
@@ -41,58 +44,66 @@ def console() -> Any:
 
 def tell(message: str) -> None:
     """Write a line to standard error."""
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(harmless(message) + "\n")
 
 
-def _table_of(title: str, *columns: str) -> Any:
+def say(message: str) -> None:
+    """Write lines to standard output."""
+    console().print(harmless(message), markup=False)
+
+
+def harmless(text: str) -> str:
+    """Return text with control characters spelled out: names in files may hold commands to the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def _show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(harmless(title)), title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
-    return table
+    for row in rows:
+        table.add_row(*(Text(harmless(str(cell))) for cell in row))
+    console().print(table)
 
 
 def show_graph(G: Any) -> None:
     """Print a graph's layers."""
-    from rich.markup import escape
-
-    table = _table_of(
-        f"{len(G):,} neurons, {G.number_of_edges():,} edges", "layer", "depth", "kind", "neurons", "fed by"
-    )
-    for layer in G.layers:
-        table.add_row(
-            escape(layer.name),
-            str(layer.depth),
-            layer.kind,
-            f"{layer.width:,}",
-            escape(", ".join(G.incoming(layer.name))),
-        )
-    console().print(table)
+    rows = [
+        (layer.name, layer.depth, layer.kind, f"{layer.width:,}", ", ".join(G.incoming(layer.name)))
+        for layer in G.layers
+    ]
+    title = f"{len(G):,} neurons, {G.number_of_edges():,} edges"
+    _show_table(title, ("layer", "depth", "kind", "neurons", "fed by"), rows)
 
 
 def show_partition(P: Any) -> None:
     """Print how many communities each layer has, and their sizes."""
-    from rich.markup import escape
-
-    table = _table_of(f"{len(P)} communities by {P.method}", "layer", "communities", "sizes")
+    rows = []
     for layer in P.layers:
         sizes = [len(c) for i, c in enumerate(P) if P.layer_of(i) == layer]
-        table.add_row(
-            escape(layer), str(P.stats.get(layer, {}).get("n_communities", len(sizes))), " ".join(map(str, sizes))
-        )
-    console().print(table)
+        number = P.stats.get(layer, {}).get("n_communities", len(sizes))
+        rows.append((layer, number, " ".join(map(str, sizes))))
+    _show_table(f"{len(P)} communities by {P.method}", ("layer", "communities", "sizes"), rows)
 
 
 def format_of(path: Path) -> str:
     """Read which of the package's files a JSON file is."""
+    record = _json_of(path)
+    return str(record.get("format")) if isinstance(record, dict) else ""
+
+
+def _json_of(path: Path) -> Any:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return parse_json(read_text(path))
+    except MALFORMED as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{str(path)!r} cannot be read as JSON ({error}). Name a partition.json or a report.json."
         ) from None
-    return str(record.get("format")) if isinstance(record, dict) else ""
 
 
 def show_json(path: Path) -> None:
@@ -103,23 +114,24 @@ def show_json(path: Path) -> None:
         show_partition(Partition.from_json(path))
         return
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        show_partition(Partition.from_json(json.dumps(record["partition"])))
+        record = _json_of(path)
         names = ", ".join(record["evaluations"])
-    except (KeyError, TypeError):
-        raise InputError(f"{str(path)!r} is neither a partition.json nor a report.json of this package.") from None
-    console().print(f"Scores: {names}. Make a page of them with: innersight report graph.npz {path}", markup=False)
+        partition = Partition.from_json(json.dumps(record["partition"]))
+    except (LookupError, TypeError):
+        raise InputError(
+            f"{str(path)!r} is neither a partition.json nor a report.json of this package. Name one of these."
+        ) from None
+    show_partition(partition)
+    say(f"Scores: {names}. Make a page of them with: innersight report graph.npz {path}")
 
 
 def show_report(report: Report) -> None:
     """Print a report's communities, scores and findings."""
-    from rich.markup import escape
-
     scores = [f"{name} {float(evaluation):.3g}" for name, evaluation in report.evaluations.items()]
     show_partition(report.partition)
-    console().print("Scores: " + escape(", ".join(scores)) + ".")
+    say(f"Scores: {', '.join(scores)}.")
     for sentence in report.findings():
-        console().print("  " + escape(sentence))
+        say("  " + sentence)
 
 
 def show_installation() -> None:
@@ -137,22 +149,7 @@ def show_installation() -> None:
         except metadata.PackageNotFoundError:
             return "not installed"
 
-    table = _table_of(f"innersight-graph {__version__}", "part", "version")
-    table.add_row("python", platform.python_version())
-    for package in (
-        "networkx",
-        "numpy",
-        "scipy",
-        "torch",
-        "torchvision",
-        "pyvis",
-        "leidenalg",
-        "igraph",
-        "cupy",
-        "nx-cugraph",
-        "distributed",
-    ):
-        table.add_row(package, version(package))
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    table.add_row("CUDA device", device)
-    console().print(table)
+    packages = [(package, version(package)) for package in REPORTED]
+    rows = [("python", platform.python_version()), *packages, ("CUDA device", device)]
+    _show_table(f"innersight-graph {__version__}", ("part", "version"), rows)

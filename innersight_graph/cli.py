@@ -17,6 +17,7 @@ from innersight_graph._terminal import (
     PARTITION_FORMAT,
     console,
     format_of,
+    say,
     show_graph,
     show_installation,
     show_json,
@@ -116,16 +117,16 @@ def graph(
     """Export a model to its graph of neurons (graph.npz)."""
     import torch
 
-    from innersight_graph.neuronize import load_model, neuron_graph
+    from innersight_graph.neuronize import neuron_graph
 
     check_target(out)
-    network = load_model(model, weights)
+    network = _model(model, weights)
     batches = None if data is None else _load(data).train
     example = torch.zeros(1, *_shape(shape)) if shape is not None else None
     G = neuron_graph(network, batches, example=example, edges=edges, residual=residual, progress=True)
     G.save(out)
     show_graph(G)
-    console().print(f"Wrote {out}.")
+    say(f"Wrote {out}.")
 
 
 @app.command()
@@ -152,7 +153,7 @@ def detect(
     P = find(_read_graph(graph), method, **options)
     P.to_json(out)
     show_partition(P)
-    console().print(f"Wrote {out}.")
+    say(f"Wrote {out}.")
 
 
 @app.command()
@@ -171,13 +172,12 @@ def evaluate(
 ) -> None:
     """Score a partition on the live model, on test images, against random groups of equal size (report.json)."""
     from innersight_graph.evaluation import Ablation, Consistency, Occlusion, Sensitivity, Structure
-    from innersight_graph.neuronize import load_model
     from innersight_graph.partition import Partition
     from innersight_graph.report import evaluate as score
 
     check_target(out)
     G, P = _read_graph(graph), Partition.from_json(partition)
-    network, images = load_model(model, weights), _load(data)
+    network, images = _model(model, weights), _load(data)
     test = images.test
     evaluators: list[Any] = [
         Structure(G),
@@ -190,7 +190,7 @@ def evaluate(
     result = score(G, P, evaluators, nulls=nulls, seed=seed, n_jobs=jobs, progress=True)
     result.to_json(out)
     show_report(result)
-    console().print(f"Wrote {out}.")
+    say(f"Wrote {out}.")
 
 
 @app.command()
@@ -214,8 +214,8 @@ def compare(
     given: Any = {path.stem: Partition.from_json(path) for path in partitions} if partitions else methods.split(",")
     comparison = table(G, given, seed=seed)
     comparison.to_html(out) if out.suffix.lower() in (".html", ".htm") else comparison.to_csv(out)
-    console().print(str(comparison))
-    console().print(f"Wrote {out}.")
+    say(str(comparison))
+    say(f"Wrote {out}.")
 
 
 @app.command()
@@ -235,7 +235,7 @@ def report(
         to_html(G, Partition.from_json(source), out)
     else:
         Report.from_json(source, G).to_html(out)
-    console().print(f"Wrote {out}: open it in a browser; it needs no network.")
+    say(f"Wrote {out}: open it in a browser; it needs no network.")
 
 
 @app.command()
@@ -253,7 +253,7 @@ def paper(
 
     options: dict[str, Any] = {"quick": quick, "seeds": seeds, "train_seeds": train_seeds, "seed": seed, "n_jobs": jobs}
     result = run_paper(data, out, **options, console=console())
-    console().print(f"Open {result.page} in a browser; it needs no network.", markup=False)
+    say(f"Open {result.page} in a browser; it needs no network.")
 
 
 @app.command()
@@ -273,10 +273,8 @@ def bench(
     text = leaderboard(rows)
     write_text(out / "leaderboard.md", text, "leaderboard")
     write_text(out / "leaderboard.html", leaderboard_page(rows), "leaderboard")
-    console().print(text, markup=False)
-    console().print(
-        f"Wrote {out / 'leaderboard.html'}, {out / 'leaderboard.md'} and {out / 'results.csv'}.", markup=False
-    )
+    say(text)
+    say(f"Wrote {out / 'leaderboard.html'}, {out / 'leaderboard.md'} and {out / 'results.csv'}.")
 
 
 @app.command()
@@ -295,6 +293,15 @@ def info(
 
 
 # ---------------------------------------------------------------------- reading what the user named
+
+
+def _model(spec: str, weights: Path | None) -> Any:
+    from innersight_graph.neuronize import load_model
+
+    file, _, factory = spec.rpartition(":")
+    if Path(file).is_file():
+        tell(f"Running {file} for the model {factory!r}: a Python file may do anything that you may.")
+    return load_model(spec, weights)
 
 
 def _load(spec: str) -> ImageData:

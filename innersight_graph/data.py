@@ -12,6 +12,7 @@ import itertools
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ from innersight_graph.files import MALFORMED
 __all__ = ["ImageData", "Split", "load_afhq", "load_digits", "load_image_folder", "load_mnist", "make_faces"]
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+# Pillow goes by the content, not by the ending, and hands some formats (EPS) to other programs: only these are decoded.
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "PPM", "TIFF")
 
 
 class Split(NamedTuple):
@@ -144,6 +147,11 @@ def load_mnist(root: str | Path, *, flat: bool = False, validation: float = 1 / 
             raise InputError(
                 f"The IDX files in {str(root)!r} hold images of shape {images.shape} and labels of shape "
                 f"{labels.shape}. Expected (n, height, width) images and n labels, n > 0: do the files belong together?"
+            )
+        if not np.isfinite(images).all():
+            raise InputError(
+                f"The images in {str(root)!r} hold NaN or infinite values. Expected finite grey values, from 0 to 255 "
+                "in whole numbers. Write the files again."
             )
         if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= _MAX_CLASSES:
             raise InputError(
@@ -341,6 +349,8 @@ def _cut(split: Split, share: float, seed: int) -> tuple[Split, Split]:
 _IDX_STEMS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 _MAX_CLASSES = 2**16
 _IDX_BYTES = 2**32
+# No gzip file can hold more than about 1,032 times its size.
+_IDX_PACKING = 1100
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
@@ -360,17 +370,27 @@ def _find_idx(root: Path, stem: str) -> Path:
 def _read_idx(path: Path) -> npt.NDArray[Any]:
     """Read one IDX file: two zero bytes, a type code, the number of axes, the sizes, the values, all big-endian."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            # A few packed bytes can unpack to terabytes: no more is read than a data set can have.
-            raw = file.read(_IDX_BYTES + 1)
-        zero, code, n_axes = struct.unpack_from(">HBB", raw)
-        if zero or code not in _IDX_TYPES:
-            raise InputError(f"{str(path)!r} is not an IDX file: it starts with {raw[:4]!r}.")
-        if len(raw) > _IDX_BYTES:
-            raise InputError(f"{str(path)!r} holds more than {_IDX_BYTES:,} bytes, more than is read into memory.")
-        shape = struct.unpack_from(f">{n_axes}I", raw, 4)
-        values = np.frombuffer(raw, dtype=_IDX_TYPES[code], offset=4 + 4 * n_axes)
-        return values.reshape(shape)
+        packed = path.suffix == ".gz"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            start = file.read(4)
+            zero, code, n_axes = struct.unpack(">HBB", start)
+            if zero or code not in _IDX_TYPES:
+                raise InputError(
+                    f"{str(path)!r} is not an IDX file: it starts with {start!r}. Expected two zero bytes, a type and "
+                    "the number of axes. Name the folder of the right files."
+                )
+            shape = struct.unpack(f">{n_axes}I", file.read(4 * n_axes))
+            size = prod(shape) * np.dtype(_IDX_TYPES[code]).itemsize
+            if size > min(_IDX_BYTES, path.stat().st_size * (_IDX_PACKING if packed else 1)):
+                raise InputError(
+                    f"{str(path)!r} says that it holds values of shape {shape}, {size:,} bytes: more than is in it, or "
+                    f"more than is read into memory ({_IDX_BYTES:,}). Copy it again, or use fewer images."
+                )
+            # A few packed bytes can unpack to terabytes: no more is read than the shape asks for.
+            raw = file.read(size + 1)
+        if len(raw) != size:
+            raise ValueError(f"it says {size:,} bytes of values and holds {'more' if len(raw) > size else len(raw)}")
+        return np.frombuffer(raw, dtype=_IDX_TYPES[code]).reshape(shape)
     except MALFORMED as error:
         if isinstance(error, InputError):
             raise
@@ -422,7 +442,7 @@ def _read_picture(path: Path, size: int) -> torch.Tensor:
 
     broken: tuple[type[Exception], ...] = (Image.DecompressionBombError, *MALFORMED)
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=_FORMATS) as picture:
             rgb = picture.convert("RGB")
     except broken as error:
         raise InputError(f"{str(path)!r} could not be read as a picture ({error}). Remove it or replace it.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -12,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from innersight_graph.errors import InputError, WriteError
@@ -24,6 +26,7 @@ __all__ = [
     "check_target",
     "check_unpacked",
     "make_folder",
+    "parse_json",
     "read_text",
     "whole_file",
     "write_bytes",
@@ -218,14 +221,24 @@ def check_source(path: str | os.PathLike[str], what: str = "file", max_bytes: in
 
 
 def check_unpacked(path: Path) -> None:
-    """Raise ValueError if an archive unpacks to more bytes than it has: those of NumPy and torch are not compressed."""
+    """Raise ValueError unless an archive is as NumPy and torch write them: nothing compressed, every name once.
+
+    A compressed member can unpack to any size, whatever the archive says of it; of two members of one name, programs
+    differ in which they read.
+    """
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
+        members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
     size = path.stat().st_size
     if unpacked > size:
         raise ValueError(
             f"it unpacks to {unpacked:,} bytes from {size:,}, and what this package reads is not compressed"
         )
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+            raise ValueError(f"its part {member.filename!r} is compressed; parts stored as they are were expected")
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("two of its parts have one name")
 
 
 def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
@@ -243,6 +256,25 @@ def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
         raise InputError(
             f"The {what} {os.fspath(path)!r} cannot be read as UTF-8 text ({error}). Write it again."
         ) from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text holds; ValueError where an object has a key twice, of which readers silently keep one.
+
+    Examples
+    --------
+    >>> parse_json('{"a": [1]}')
+    {'a': [1]}
+    """
+    return json.loads(text, object_pairs_hook=_distinct)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+    return found
 
 
 def write_text(path: str | os.PathLike[str], text: str, what: str = "file") -> None:

@@ -15,7 +15,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.evaluation.members import Members
 from innersight_graph.evaluation.progress import Interrupted, steps
 from innersight_graph.evaluation.result import Evaluation, decode, encode
-from innersight_graph.files import MALFORMED, read_text, write_text
+from innersight_graph.files import MALFORMED, parse_json, read_text, write_text
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
@@ -126,7 +126,7 @@ class Report:
         """
         text = source if isinstance(source, str) and source.lstrip().startswith("{") else read_text(source, "report")
         try:
-            record = json.loads(text)
+            record = parse_json(text)
             if record["format"] != FORMAT:
                 raise ValueError(f"its format is {record['format']!r}")
             partition = Partition.from_json(json.dumps(record["partition"]))
@@ -134,6 +134,8 @@ class Report:
             environment = decode(record["environment"])
             if not isinstance(environment, dict):
                 raise TypeError("its environment is not a mapping")
+            if any(len(e.per_community) != len(partition) for e in evaluations.values()):
+                raise ValueError(f"its scores are not those of {len(partition)} communities")
         except MALFORMED as error:
             if isinstance(error, InputError):
                 raise

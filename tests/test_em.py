@@ -313,7 +313,7 @@ def test_a_checkpoint_is_read_back(graph, tmp_path, monkeypatch):
     assert again.stats["fc1"]["n_requested"] == 3
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(InputError, match="cannot be used as a directory"):
+    with pytest.raises(InputError, match="a folder was expected"):
         em_communities(graph, checkpoint=blocked, **options)
 
 

@@ -9,6 +9,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from itertools import pairwise
@@ -150,17 +151,25 @@ def test_a_short_text_cannot_ask_for_endless_neurons(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="10,000,000"):
         isg.Partition.from_json(json.dumps(record))
     path = rewritten(tmp_path / "g.npz", lambda m: m["layers"].append({**m["layers"][0], "name": "x", "width": 10**15}))
-    # Neurons without a connection cost nothing until they are listed.
-    assert isg.LayeredDiGraph.load(path).number_of_edges() == 18
+    with pytest.raises(InputError, match="10,000,000 neurons"):
+        isg.LayeredDiGraph.load(path)
 
 
 def test_packed_idx_files_are_read_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from innersight_graph import data
 
     monkeypatch.setattr(data, "_IDX_BYTES", 1 << 20)
-    for stem in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        (tmp_path / f"{stem}-ubyte.gz").write_bytes(gzip.compress(struct.pack(">HBB", 0, 8, 1) + bytes(32 << 20)))
-    with pytest.raises(InputError, match="more than is read"):
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    for shape, message in (((2, 2**20), "more than is read"), ((3, 2, 2), "12 bytes of values and holds more")):
+        file.write_bytes(gzip.compress(struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape) + bytes(64 << 20)))
+        tracemalloc.start()
+        with pytest.raises(InputError, match=message):
+            isg.load_mnist(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        tracemalloc.stop()
+    monkeypatch.undo()
+    file.write_bytes(gzip.compress(struct.pack(">HBBIII", 0, 8, 3, 2**10, 2**10, 2**10)))
+    with pytest.raises(InputError, match="more than is in it"):
         isg.load_mnist(tmp_path)
 
 
@@ -449,6 +458,8 @@ folder = tempfile.TemporaryDirectory()
 report.to_html(pathlib.Path(folder.name) / "x.html")
 isg.to_pyvis(G, P)
 isg.load_model("torchvision:squeezenet1_0")
+# Its builder downloads a trained backbone unless told not to.
+isg.load_model("torchvision:lraspp_mobilenet_v3_large")
 """
     # -P: the working folder is not searched for modules, as for an installed command.
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -111,7 +111,7 @@ def _run(folder: Path, seed: int, engine: str, n_jobs: int | None, steps: _Steps
 
         methods = {name: found[name] for name in ("em", "louvain", "leiden")}
         comparison = compare(G, methods, seed=seed)
-    with steps(f"Writing {folder}"):
+    with steps("Writing the files"):
         _write(folder, model, G, found, comparison, reports, summary, data)
     return summary
 
@@ -246,4 +246,4 @@ def _show(console: Any, summary: Mapping[str, Any], folder: Path) -> None:
     for finding in summary["findings"]:
         verdict = "[green]supported[/green]" if finding["supported"] else "[red]not supported[/red]"
         console.print(f"  {verdict}: {finding['claim']} [dim]{finding['number']}[/dim]")
-    console.print(f"Open {folder / 'report.html'} in a browser; it needs no network.")
+    console.print(f"Open {folder / 'report.html'} in a browser; it needs no network.", markup=False)

@@ -71,7 +71,11 @@ def _display() -> tuple[Any, bool]:
     if not console.is_terminal:
         return None, False
     show = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
     )
     show.start()
     _SHOWN.append(show)

@@ -75,7 +75,16 @@ class Evaluation:
             raise InputError(
                 f"This is no evaluation: it lacks {', '.join(sorted(missing))}. Read a file written by Report.to_json."
             )
-        return cls(**fields)
+        found = cls(**fields)
+        scores = np.asarray(found.per_community)
+        mappings = (found.maps, found.intervals, found.p_values, found.details)
+        numbers = isinstance(found.value, float | int) and scores.ndim == 1 and scores.dtype.kind in "biuf"
+        if not (isinstance(found.name, str) and numbers and all(isinstance(m, Mapping) for m in mappings)):
+            raise InputError(
+                f"The evaluation {str(found.name)[:40]!r} does not hold a name, a number, one score per community and "
+                "mappings of further results. Read a file written by Report.to_json."
+            )
+        return found
 
 
 def encode(value: Any) -> Any:
@@ -109,12 +118,22 @@ def decode(value: Any) -> Any:
         return value
     if "array" in value:
         flat = [decode(x) for x in value["array"]]
-        return np.array(flat, dtype=value["dtype"]).reshape(value["shape"])
+        return np.array(flat, dtype=_read_dtype(value["dtype"])).reshape(value["shape"])
     if "number" in value:
         return float(value["number"])
     if "tuple" in value:
         return tuple(decode(item) for item in value["tuple"])
     return {decode(key): decode(item) for key, item in value["mapping"]}
+
+
+def _read_dtype(name: str) -> np.dtype[Any]:
+    """Return the type of a written array; text gets the length it needs, as a file could ask for any."""
+    if name.startswith("str"):
+        return np.dtype(str)
+    found = np.dtype(name)
+    if found.kind not in "biuf":
+        raise ValueError(f"an array of type {name!r} came; numbers, truth values or text were expected")
+    return found
 
 
 def _same(a: Any, b: Any) -> bool:

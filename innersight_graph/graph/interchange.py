@@ -14,11 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from innersight_graph.errors import InputError, MissingExtraError
-from innersight_graph.files import MALFORMED, MAX_TEXT_BYTES, check_source, check_target, read_text, whole_file
+from innersight_graph.files import (
+    MALFORMED,
+    MAX_TEXT_BYTES,
+    check_source,
+    check_target,
+    parse_json,
+    read_text,
+    whole_file,
+)
 from innersight_graph.graph.layered import LayeredDiGraph
 
 __all__ = ["as_layered", "edge_arrays", "read_graph", "to_igraph", "to_pandas_edgelist", "write_graph"]
 
+# Graph formats nest a handful of elements; programs that read deeper nesting run out of stack, or drop what is inside.
+DEEPEST = 100
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -146,20 +156,40 @@ def _write_graphml(graph: nx.DiGraph, path: Path) -> None:
     nx.write_graphml(graph, path)
 
 
-def _refuse_definitions(path: Path) -> None:
-    """Raise ValueError if an XML file has a document type: its entities can expand without end or name other files."""
+def _check_source_xml(path: Path) -> None:
+    """Raise ValueError on an XML file that no graph writer makes.
+
+    A document type's entities can expand without end or name other files; of nodes with the same id all but one would
+    be lost without a word.
+    """
+    depth, nodes = 0, set()
 
     def refuse(*_: Any) -> NoReturn:
         raise ValueError("it has a document type definition, which graphs do not need and attacks use")
 
+    def enter(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(f"its elements are nested more than {DEEPEST} deep")
+        if name.rpartition(":")[2] == "node":
+            if attributes.get("id") in nodes:
+                raise ValueError(f"two of its nodes have the id {attributes['id']!r}")
+            nodes.add(attributes.get("id"))
+
+    def leave(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = enter, leave
     with path.open("rb") as file:
         parser.ParseFile(file)
 
 
 def _read_graphml(path: Path) -> nx.DiGraph:
-    _refuse_definitions(path)
+    _check_source_xml(path)
     graph = nx.read_graphml(path)
     # NetworkX adds the format's own defaults as graph attributes.
     for name in ("node_default", "edge_default"):
@@ -172,7 +202,11 @@ def _write_json(graph: nx.DiGraph, path: Path) -> None:
 
 
 def _read_json(path: Path) -> nx.DiGraph:
-    return nx.node_link_graph(json.loads(read_text(path, "graph")), edges="edges")
+    record = parse_json(read_text(path, "graph"))
+    graph = nx.node_link_graph(record, edges="edges")
+    if len(graph) != len(record["nodes"]):
+        raise ValueError("two of its nodes have one id, or an edge names a node that is not there")
+    return graph
 
 
 def _write_gexf(graph: nx.DiGraph, path: Path) -> None:
@@ -185,7 +219,7 @@ def _write_gexf(graph: nx.DiGraph, path: Path) -> None:
 
 
 def _read_gexf(path: Path) -> nx.DiGraph:
-    _refuse_definitions(path)
+    _check_source_xml(path)
     graph = nx.read_gexf(path)
     for _, _, data in graph.edges(data=True):
         data["kind"] = data.pop("connection", "value")

@@ -194,11 +194,12 @@ def _is_integer(value: Any) -> bool:
 def _number(value: Any, u: Hashable, v: Hashable, weight: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = float("nan")
     if not np.isfinite(number):
         raise GraphSchemaError(
-            f"The edge {u!r} → {v!r} has {weight}={value!r}. A finite number was expected; set it or remove the edge."
+            f"The edge {u!r} → {v!r} has {weight}={repr(value)[:40]}. A finite number was expected; set it or "
+            "remove the edge."
         )
     return number
 

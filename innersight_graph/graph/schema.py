@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from innersight_graph.errors import GraphSchemaError
+from innersight_graph.files import parse_json
 from innersight_graph.graph.blocks import Block, DenseBlock, SparseBlock
 from innersight_graph.graph.neuron import Layer
 
@@ -164,6 +165,6 @@ def layers_to_json(layers: Sequence[Layer]) -> str:
 
 def layers_from_json(text: str) -> list[Layer]:
     """Return the layers written by `layers_to_json`; GraphSchemaError or one of `MALFORMED` for other text."""
-    records = json.loads(text)
+    records = parse_json(text)
     layers = [Layer(**{**r, "shape": None if r.get("shape") is None else tuple(r["shape"])}) for r in records]
     return [_checked_layer(layer) for layer in layers]

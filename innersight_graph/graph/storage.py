@@ -13,16 +13,19 @@ import numpy.typing as npt
 from scipy import sparse
 
 from innersight_graph.errors import InputError
-from innersight_graph.files import MALFORMED, check_source, check_unpacked, whole_file
+from innersight_graph.files import MALFORMED, MAX_TEXT_BYTES, check_source, check_unpacked, parse_json, whole_file
 from innersight_graph.graph.schema import layers_from_json, layers_to_json
 from innersight_graph.provenance import digest
 
 if TYPE_CHECKING:
     from innersight_graph.graph.layered import LayeredDiGraph
 
-__all__ = ["decode_node", "encode_node", "fingerprint", "read_npz", "write_npz"]
+__all__ = ["MAX_NEURONS", "decode_node", "encode_node", "fingerprint", "read_npz", "write_npz"]
 
 FORMAT = "innersight-graph/1"
+# A layer is written as one number, so that a short file can name any number of neurons: more than this are refused,
+# and more than the file has bytes.
+MAX_NEURONS = 10_000_000
 
 
 def encode_node(node: Any) -> Any:
@@ -121,10 +124,15 @@ def read_npz(path: str | os.PathLike[str]) -> LayeredDiGraph:
     source = check_source(path, "graph")
     try:
         arrays = _read_arrays(source)
-        manifest = json.loads(str(arrays["manifest"]))
+        if arrays["manifest"].nbytes > 4 * MAX_TEXT_BYTES:
+            raise ValueError(f"its manifest has {arrays['manifest'].nbytes:,} bytes")
+        manifest = parse_json(str(arrays["manifest"]))
         if manifest["format"] != FORMAT:
             raise ValueError(f"its format is {manifest['format']!r}")
         layers = layers_from_json(json.dumps(manifest["layers"]))
+        most = max(MAX_NEURONS, source.stat().st_size)
+        if sum(layer.width for layer in layers) > most:
+            raise ValueError(f"its layers have more than {most:,} neurons")
         return LayeredDiGraph._build(*_parts(layers, manifest, arrays))
     except MALFORMED as error:
         raise InputError(

@@ -10,7 +10,6 @@ import hashlib
 import os
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -22,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from innersight_graph.engines.base import Engine, Fits, Group, resolve_engine
-from innersight_graph.errors import InputError
-from innersight_graph.files import whole_file
+from innersight_graph.files import MALFORMED, check_unpacked, make_folder, whole_file
 from innersight_graph.mixture.starts import Init, Starter
 
 __all__ = ["Unit", "run_units"]
@@ -202,35 +200,42 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _is_of(unit: Unit, fits: Fits) -> bool:
+    """Whether arrays read from a file have the shapes and ranges of this unit's result."""
+    n, n_rows = len(unit.restarts), unit.starter.problem.table.n_rows
+    each = (fits.objective, fits.n_iter, fits.converged, fits.labels)
+    leaders = tuple(fits.leaders.values())
+    return bool(
+        [(array.shape, array.dtype.kind) for array in each]
+        == [((n,), "f"), ((n,), "i"), ((n,), "b"), ((n, n_rows), "i")]
+        and not np.isnan(fits.objective).any()
+        and fits.labels.min(initial=0) >= 0
+        and fits.labels.max(initial=0) < unit.n_components
+        and leaders
+        and set(fits.leaders) <= set(unit.restarts)
+        and all(q.shape == (unit.n_components, n_rows) and q.dtype.kind == "f" for q in leaders)
+        and all(np.isfinite(q).all() for q in leaders)
+    )
+
+
 class _Store:
     """Finished units on disk, one file each, written beside and moved into place."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"checkpoint={str(folder)!r} cannot be used as a directory ({error}). Name another one."
-            ) from error
-        self.folder = folder
+        self.folder = make_folder(folder, "checkpoint")
 
     def load(self, unit: Unit) -> Fits | None:
         path = self.folder / f"{unit.digest}.npz"
         try:
+            check_unpacked(path)
             with np.load(path, allow_pickle=False) as data:
                 leaders = {int(key): data[f"leader-{key}"] for key in data["leaders"].tolist()}
-                return Fits(
-                    unit.n_components,
-                    unit.restarts,
-                    data["objective"],
-                    data["n_iter"],
-                    data["converged"],
-                    data["labels"],
-                    leaders,
-                )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                each = [data[name] for name in ("objective", "n_iter", "converged", "labels")]
+        except MALFORMED:
             # Absent, or damaged by something else than us: the unit is run (again).
             return None
+        fits = Fits(unit.n_components, unit.restarts, each[0], each[1], each[2], each[3], leaders)
+        return fits if _is_of(unit, fits) else None
 
     def save(self, unit: Unit, fits: Fits) -> None:
         arrays: dict[str, Any] = {f"leader-{restart}": state for restart, state in fits.leaders.items()}

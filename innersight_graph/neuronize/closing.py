@@ -13,6 +13,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+from innersight_graph.errors import GraphSchemaError
+from innersight_graph.files import MALFORMED, parse_json
+
 __all__ = ["LINEAR", "Closing", "Step", "Steps", "choose_step", "line_between"]
 
 # Maps of one neuron that are linear or affine: two units with nothing else between them are one linear map.
@@ -88,7 +91,7 @@ class Closing:
 
     @classmethod
     def parse(cls, text: str) -> Closing:
-        """Read the text that `Layer.closing` holds.
+        """Read the text that `Layer.closing` holds; GraphSchemaError for any other text.
 
         Examples
         --------
@@ -96,9 +99,33 @@ class Closing:
         >>> Closing.parse(str(point)) == point
         True
         """
-        record = json.loads(text)
-        rows = record["rows"]
-        return cls(**{**record, "path": tuple(record["path"]), "rows": None if rows is None else tuple(rows)})
+        try:
+            record = parse_json(text)
+            rows = record["rows"]
+            point = cls(**{**record, "path": tuple(record["path"]), "rows": None if rows is None else tuple(rows)})
+            if not point._well_formed():
+                raise TypeError("a field has a value of another type")
+        except MALFORMED as error:
+            raise GraphSchemaError(
+                f"A layer's closing point is not one ({type(error).__name__}: {error}): {text[:80]!r}. Make the graph "
+                "again with neuron_graph."
+            ) from error
+        return point
+
+    def _well_formed(self) -> bool:
+        """Whether every field is of its type; a graph file may hold anything, and names reach into the live model."""
+        texts = (self.module, self.operator, self.weight, self.bias)
+        numbers = (self.call, self.axis, self.occurrence, self.weight_axis, self.weight_start, self.operator_axis)
+        rows = self.rows or ()
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(type(number) is int for number in (*numbers, *rows))
+            and min(self.call, self.operator_axis) >= -1
+            and min((self.occurrence, self.weight_start, *rows)) >= 0
+            and all(type(key) in (int, str) for key in self.path)
+            and isinstance(self.exact, bool)
+            and isinstance(self.direct, bool)
+        )
 
 
 @dataclass

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import inspect
+import mmap
 import runpy
 import struct
 import zipfile
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import torch
 from torch import nn
 
 from innersight_graph.errors import InputError
-from innersight_graph.files import MALFORMED, check_source, check_unpacked
+from innersight_graph.files import MALFORMED, check_source, check_unpacked, parse_json
 
 __all__ = ["load_model", "read_weights"]
 
@@ -31,6 +33,10 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 _PREFIXES = ("module.", "_orig_mod.")
+# The format allows no longer header; parsed, it takes many times its size.
+_MAX_HEADER = 100_000_000
+# How a pickle names the one harmless class that fills any amount of memory from a few bytes.
+_FILLS_MEMORY = b"\nbytearray\n"
 
 
 def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
@@ -43,8 +49,8 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
         taken as it is); ``"torchvision:resnet18"``: that model of torchvision, untrained unless weights are given.
     weights : path, optional
         A ``.safetensors`` file, or a checkpoint of `torch.save`, read with ``weights_only=True`` so that it cannot
-        run code. A
-        mapping under ``"state_dict"`` or ``"model"`` is found; prefixes of DataParallel and torch.compile are dropped.
+        run code. A mapping under ``"state_dict"`` or ``"model"`` is found; prefixes of DataParallel and torch.compile
+        are dropped.
 
     Returns
     -------
@@ -66,7 +72,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
 
 
 def _from_torchvision(name: str) -> nn.Module:
-    from torchvision.models import get_model, list_models
+    from torchvision.models import get_model, get_model_builder, list_models
 
     known = list_models()
     if name not in known:
@@ -74,7 +80,11 @@ def _from_torchvision(name: str) -> nn.Module:
 
         near = difflib.get_close_matches(name, known, n=4)
         raise InputError(f"torchvision has no model {name!r}. Did you mean one of {near or known[:6]}?")
-    model: nn.Module = get_model(name, weights=None)
+    untrained: dict[str, Any] = {"weights": None}
+    # Detectors and segmenters download a trained backbone unless told not to.
+    if "weights_backbone" in inspect.signature(get_model_builder(name)).parameters:
+        untrained["weights_backbone"] = None
+    model: nn.Module = get_model(name, **untrained)
     return model
 
 
@@ -86,14 +96,12 @@ def _from_file(path: Path, name: str) -> nn.Module:
     except (Exception, SystemExit) as error:
         raise InputError(
             f"Making the model {name!r} of {str(path)!r} raised {type(error).__name__}: {error}. Expected a Python "
-            f"file "
-            f"in which {name!r} is a function without arguments that returns a torch.nn.Module."
+            f"file in which {name!r} is a function without arguments that returns a torch.nn.Module."
         ) from error
     if not isinstance(model, nn.Module):
         raise InputError(
             f"{name!r} in {str(path)!r} gave a {type(model if factory is not None else None).__name__}. Expected a "
-            f"function without "
-            "arguments that returns a torch.nn.Module."
+            "function without arguments that returns a torch.nn.Module."
         )
     return model
 
@@ -110,15 +118,13 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        if zipfile.is_zipfile(path):
-            check_unpacked(path)
+        _check_checkpoint(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except MALFORMED as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{str(path)!r} could not be read as weights only ({reason}). Save model.state_dict() with torch.save, "
-            f"or use a "
-            ".safetensors file; whole pickled models are not loaded because they can run code."
+            "or use a .safetensors file; whole pickled models are not loaded because they can run code."
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
@@ -129,7 +135,37 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         raise InputError(
             f"{str(path)!r} holds a {type(loaded).__name__}, not tensors by name. Save model.state_dict()."
         )
-    return {_plain(key): value for key, value in loaded.items()}
+    odd = [name for name, tensor in loaded.items() if not _is_dense(tensor)]
+    if odd:
+        raise InputError(
+            f"{odd[0]!r} in {str(path)!r} is sparse, quantised or without numbers of its own. Dense tensors were "
+            "expected: save model.state_dict() of a model that was neither pruned into sparse tensors nor quantised."
+        )
+    return _by_plain_name(loaded, path)
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Raise ValueError on what `torch.load` would take any amount of memory for."""
+    if zipfile.is_zipfile(path):
+        check_unpacked(path)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(_FILLS_MEMORY) >= 0:
+            raise ValueError("it makes a bytearray, which can ask for any amount of memory and no model needs")
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    return tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+
+
+def _by_plain_name(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Return tensors by their names in the model itself, without what wrappers put before them."""
+    named = {_plain(key): value for key, value in tensors.items()}
+    if len(named) < len(tensors):
+        raise InputError(
+            f"{str(path)!r} has a tensor of one name twice, with and without the prefix of a wrapper "
+            f"({' or '.join(_PREFIXES)}). Save the state_dict of one model."
+        )
+    return named
 
 
 def _plain(name: str) -> str:
@@ -140,16 +176,22 @@ def _plain(name: str) -> str:
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     """Read the format: the length of a JSON header, the header with types, shapes and offsets, then raw numbers."""
-    raw = bytearray(path.read_bytes())
     try:
+        raw = bytearray(path.read_bytes())
         (length,) = struct.unpack_from("<Q", raw)
-        header = json.loads(bytes(raw[8 : 8 + length]))
+        if length > min(_MAX_HEADER, len(raw) - 8):
+            raise ValueError(f"its header is said to have {length:,} bytes")
+        entries = {k: e for k, e in parse_json(bytes(raw[8 : 8 + length])).items() if k != "__metadata__"}
         base = 8 + length
-        return {_plain(k): _tensor(raw, base, entry) for k, entry in header.items() if k != "__metadata__"}
+        # Tensors that share bytes would become any number of copies of them.
+        if sum(e["data_offsets"][1] - e["data_offsets"][0] for e in entries.values()) > len(raw) - base:
+            raise ValueError("its tensors are larger than the file, or share bytes")
+        tensors = {name: _tensor(raw, base, entry) for name, entry in entries.items()}
     except MALFORMED as error:
         raise InputError(
             f"{str(path)!r} is not a safetensors file, or it is cut off ({error}). Copy it again."
         ) from error
+    return _by_plain_name(tensors, path)
 
 
 def _tensor(raw: bytearray, base: int, entry: dict[str, Any]) -> torch.Tensor:
@@ -168,13 +210,17 @@ def _tensor(raw: bytearray, base: int, entry: dict[str, Any]) -> torch.Tensor:
 def _put_weights(model: nn.Module, state: dict[str, torch.Tensor], spec: str, path: str | Path) -> None:
     own = model.state_dict()
     missing, strange = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-    unlike = [k for k in own if k in state and own[k].shape != state[k].shape]
+    unlike = [
+        k
+        for k in own
+        if k in state and (own[k].shape != state[k].shape or own[k].is_complex() != state[k].is_complex())
+    ]
     # A tied weight is often saved once.
     missing = [k for k in missing if not any(own[k].data_ptr() == own[o].data_ptr() and o in state for o in own)]
     if missing or strange or unlike:
         raise InputError(
             f"The weights in {str(path)!r} do not fit {spec}: {len(missing)} missing {missing[:3]}, {len(strange)} "
-            f"unknown {strange[:3]}, "
-            f"{len(unlike)} of another shape {unlike[:3]}. Give the weights of this very model."
+            f"unknown {strange[:3]}, {len(unlike)} of another shape or kind {unlike[:3]}. Give the "
+            "weights of this very model."
         )
     model.load_state_dict(state, strict=False)

@@ -277,8 +277,10 @@ class _Teller:
 
     def now(self, what: str) -> None:
         """Say what is being done."""
+        from rich.markup import escape
+
         if self.status is not None:
-            self.status.update(f"{what} …")
+            self.status.update(escape(f"{what} …"))
 
     def done(self, record: Mapping[str, Any], how: str) -> None:
         """Say what an artefact found."""

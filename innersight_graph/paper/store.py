@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innersight_graph.files import make_folder, write_bytes
-from innersight_graph.paper.record import Artefact, plain
+from innersight_graph.files import MALFORMED, make_folder, parse_json, read_text, write_bytes
+from innersight_graph.paper.record import Artefact, Verdict, plain
 from innersight_graph.provenance import environment
 
 if TYPE_CHECKING:
@@ -52,9 +53,16 @@ class Store:
     def finished(self, name: str) -> dict[str, Any] | None:
         """Return the record of a finished artefact, or None where it must be made (again)."""
         try:
-            record: dict[str, Any] = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-            complete = all((self.folder / file).is_file() for file in record["files"])
-        except (OSError, ValueError, KeyError, TypeError):
+            record: dict[str, Any] = parse_json(read_text(self.folder / f"{name}.json"))
+            shown = [figure["file"] for figure in record["figures"]]
+            for v in record["verdicts"]:
+                Verdict(**v)
+            # Only files of this artefact in this folder: what a record names is put on the page.
+            own = re.compile(rf"{re.escape(name)}(-\d+)?\.(csv|svg|png)")
+            complete = set(shown) <= set(record["files"]) and all(
+                own.fullmatch(file) and (self.folder / file).is_file() for file in record["files"]
+            )
+        except MALFORMED:
             return None
         return record if complete and record.get("fingerprint") == self.fingerprint else None
 

@@ -22,6 +22,7 @@ from innersight_graph.errors import InputError
 from innersight_graph.evaluation.sensitivity import Sensitivity
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.neuronize import neuron_graph
+from innersight_graph.neuronize.load import read_weights
 from innersight_graph.paper.methods import FROM_WEIGHTS, METHODS, OURS, Material, find
 from innersight_graph.paper.networks import NETWORKS, accuracy, train
 from innersight_graph.paper.settings import Settings
@@ -301,5 +302,5 @@ def load_weights(model: nn.Module, path: Path) -> bool:
     """Load a state_dict if there is one; nothing in the file is executed."""
     if not path.is_file():
         return False
-    model.load_state_dict(torch.load(path, weights_only=True))
+    model.load_state_dict(read_weights(path))
     return True

@@ -11,17 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from innersight_graph.errors import InputError
-from innersight_graph.files import MALFORMED, read_text
+from innersight_graph.files import MALFORMED, parse_json, read_text
 from innersight_graph.graph.neuron import Neuron
-from innersight_graph.graph.storage import decode_node, encode_node
+from innersight_graph.graph.storage import MAX_NEURONS, decode_node, encode_node
 from innersight_graph.partition.record import Partition, restore
 
 __all__ = ["partition_text", "read_partition"]
 
 Node = Hashable
 FORMAT = "innersight-partition/1"
-# Layers of a network's own neurons are written as their number only: more than this is refused.
-MAX_NEURONS = 10_000_000
 
 
 def partition_text(P: Partition) -> str:
@@ -48,7 +46,7 @@ def read_partition(source: str | os.PathLike[str]) -> Partition:
     """Return the partition in a file, or in the text itself."""
     text = source if isinstance(source, str) and source.lstrip().startswith("{") else read_text(source, "partition")
     try:
-        record = json.loads(text)
+        record = parse_json(text)
         if record["format"] != FORMAT:
             raise ValueError(f"its format is {record['format']!r}")
         nodes = _nodes(record["layers"])

@@ -199,6 +199,11 @@ def closed_parameters(model: nn.Module, plan: Closed) -> dict[str, torch.Tensor]
     changed = {}
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, axis, start in _row_parameters(model, plan.site):
+        if name not in parameters:
+            raise InputError(
+                f"Layer {plan.site.layer!r} of the graph has its weights in {name!r}, which the model does not have; "
+                "the graph belongs to another model. Make it again with neuron_graph."
+            )
         parameter = parameters[name]
         rows = plan.site.rows or tuple(range(plan.neurons.shape[-1]))
         packed = replace(plan.site, rows=tuple(start + row for row in rows))

@@ -202,9 +202,18 @@ def _exchange(output: Any, path: tuple[int | str, ...], new: torch.Tensor) -> An
 
 
 def _item(output: Any, key: int | str) -> Any:
-    if isinstance(key, str) and not isinstance(output, Mapping):
+    # The key comes from the graph, which may be a file of another model, or a hostile one.
+    try:
+        if isinstance(key, int) or isinstance(output, Mapping):
+            return output[key]
+        if key.startswith("__"):
+            raise AttributeError(key)
         return getattr(output, key)
-    return output[key]
+    except (AttributeError, LookupError, TypeError) as error:
+        raise InputError(
+            f"A layer of the graph is to be found in part {key!r} of a {type(output).__name__} that a module puts out, "
+            "which has no such part; the graph belongs to another model. Make it again with neuron_graph."
+        ) from error
 
 
 def _first_key(output: Any) -> int | str | None:
@@ -224,6 +233,11 @@ def on_axis(values: torch.Tensor, site: Site, length: int) -> torch.Tensor:
     """Spread one entry per neuron over an axis that may hold other neurons too."""
     if site.rows is None:
         return values
+    if max(site.rows, default=0) >= length:
+        raise InputError(
+            f"Layer {site.layer!r} of the graph has neurons up to number {max(site.rows)} of an axis of {length}; the "
+            "graph belongs to another model. Make it again with neuron_graph."
+        )
     positions = torch.full((length,), -1, dtype=torch.long)
     positions[list(site.rows)] = torch.arange(len(site.rows))
     here = (positions >= 0).to(values.device)
@@ -254,8 +268,8 @@ def _require(name: str, modules: Mapping[str, nn.Module], layer: str | None = No
         near = [known for known in modules if known.split(".")[-1] == name.split(".")[-1]] or list(modules)[1:8]
         of_graph = f" (layer {layer!r} of the graph)" if layer not in (None, name) else ""
         raise InputError(
-            f"The model has no module {name!r}{of_graph}; the graph belongs to another model, or the name is misspelt. "
-            f"Modules here: {', '.join(near)}."
+            f"The model has no module {name[:80]!r}{of_graph}; the graph belongs to another model, or the name is "
+            f"misspelt. Modules here: {', '.join(near)}."
         )
     module = modules[name]
     if isinstance(module, torch.jit.ScriptModule):
