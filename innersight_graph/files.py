@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import pickle
@@ -10,7 +12,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ __all__ = [
     "check_source",
     "check_target",
     "check_unpacked",
+    "csv_text",
     "make_folder",
     "parse_json",
     "read_text",
@@ -40,6 +43,8 @@ MALFORMED: tuple[type[Exception], ...] = (
 )  # fmt: skip
 # Text is parsed into objects many times its size: what is larger than this belongs into arrays (.npz).
 MAX_TEXT_BYTES = 2**30
+# A spreadsheet runs cells that begin like this; names of layers, classes and methods are the user's.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def check_target(path: str | os.PathLike[str], what: str = "file") -> Path:
@@ -275,6 +280,27 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return found
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    r"""Return rows as CSV: every column that occurs, empty cells for None, no text that a spreadsheet would run.
+
+    Examples
+    --------
+    >>> csv_text([{"a": 1}, {"a": "=1+1", "b": None}])
+    "a,b\n1,\n'=1+1,\n"
+    """
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return "'" + value
+    return "" if value is None else value
 
 
 def write_text(path: str | os.PathLike[str], text: str, what: str = "file") -> None:

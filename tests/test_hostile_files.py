@@ -292,10 +292,14 @@ SCORES: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("field", ["per_community", "intervals", "p_values", "value", "maps"])
 @pytest.mark.parametrize("case", SCORES)
-def test_scores_that_are_none_are_refused(case: str) -> None:
+def test_scores_that_are_none_are_refused(case: str, field: str) -> None:
     record = json.loads(json.dumps(REPORT))
-    record["evaluations"]["structure"]["per_community"] = SCORES[case]
+    nested = field in ("intervals", "p_values")
+    record["evaluations"]["structure"][field] = (
+        {"mapping": [["per_community", SCORES[case]]]} if nested else SCORES[case]
+    )
     with pytest.raises(InputError):
         isg.Report.from_json(json.dumps(record), K)
 

@@ -157,3 +157,98 @@ def test_options_are_what_is_plain_and_public() -> None:
 
     assert options_of(Thing()) == {"a": (1, "x"), "d": None}
     assert options_of(3) == {}
+
+
+# ---------------------------------------------------------------------- tables and graph files
+
+
+def test_every_row_of_a_comparison_says_where_it_comes_from(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    K = isg.as_layered(nx.karate_club_graph())
+    given = isg.random_communities(K, 3, seed=9)
+    table = isg.compare(K, {"given": given, "degree": "degree"}, isg.Structure(K), seed=4, nulls=3)
+    text = table.to_csv(tmp_path / "c.csv")
+    read = pd.read_csv(tmp_path / "c.csv")
+    assert list(read.columns) == [*table.columns, "record"]
+    assert read["method"].tolist() == ["given", "degree"]
+    records = read["record"].map(json.loads)
+    assert dict(zip(read["method"], records, strict=True)) == json.loads(json.dumps(table.records))
+    first, second = records
+    assert first["partition"]["method"] == "random"
+    assert (first["partition"]["seed"], second["partition"]["seed"]) == (9, 4)
+    assert first["partition"]["options"] == {"n_communities": 3}
+    assert first["partition"]["graph"] == second["evaluation"]["graph"] == K.fingerprint
+    assert first["partition"]["versions"] == environment()["versions"]
+    assert second["evaluation"]["evaluators"]["structure"]["kind"] == "Structure"
+    assert (second["evaluation"]["seed"], second["evaluation"]["nulls"]) == (4, 3)
+    assert table.to_pandas().attrs["records"] == table.records
+    # Given partitions are not timed: equal comparisons are equal files.
+    alone = {"given": given, "=cmd|x": given}
+    texts = [isg.compare(K, alone, isg.Structure(K), seed=4, nulls=3).to_csv() for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert "\n'=cmd|x," in texts[0]
+    assert str(Path.home()) not in text
+    assert str(tmp_path) not in text
+
+
+def test_a_graph_file_carries_its_record_and_older_files_are_read(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+    x = torch.randn(20, 4)
+    G = isg.neuron_graph(model, x, residual="nearest", layers=["0"])
+    assert G.record["options"]["residual"] == "nearest"
+    assert G.record["options"]["layers"] == ["0"]
+    assert (G.record["model"], G.record["data"]) == ("Sequential", digest(x))
+    assert G.record["versions"] == environment()["versions"]
+    assert isg.neuron_graph(model, x, residual="nearest", layers=["0"]).graph == G.graph
+    files = [tmp_path / name for name in ("a.npz", "b.npz", "old.npz")]
+    G.save(files[0])
+    H = isg.LayeredDiGraph.load(files[0])
+    H.save(files[1])
+    assert files[0].read_bytes() == files[1].read_bytes()
+    with np.load(files[0], allow_pickle=False) as content:
+        arrays = dict(content)
+    told = json.loads(str(arrays.pop("record")))
+    assert told == {"graph": G.fingerprint, "made": G.record, **environment()}
+    np.savez(files[2], **arrays)
+    assert isg.LayeredDiGraph.load(files[2]).record == H.record == G.record
+    for suffix in (".graphml", ".json"):
+        isg.write_graph(G, tmp_path / ("g" + suffix))
+        assert isg.read_graph(tmp_path / ("g" + suffix)).record == G.record
+    assert isg.balance(G).record == G.record
+    assert layered().record == {}
+    assert layered(graph={"record": "mine"}).record == layered(graph={"record": 3}).record == {}
+
+
+def test_results_of_a_benchmark_name_what_they_were_run_with(tmp_path: Path) -> None:
+    from innersight_graph.comparison import benchmark, read_results
+    from innersight_graph.comparison.runs import Contender
+
+    path, beside = tmp_path / "results.csv", tmp_path / "results.record.json"
+    contenders = {"random": Contender("random"), "two": Contender("degree", {"n_communities": 2})}
+    options: dict[str, Any] = {"tasks": ["layers/4"], "contenders": contenders, "seeds": range(7, 8)}
+    rows = benchmark(path, **options)
+    records = json.loads(beside.read_text())
+    assert {records[row["record"]]["method"] for row in rows} == {"random", "degree"}
+    assert records[rows[-1]["record"]] == {"method": "degree", "options": {"n_communities": 2}, **environment()}
+    before = path.read_bytes(), beside.read_bytes()
+    assert benchmark(path, **options) == rows
+    assert (path.read_bytes(), beside.read_bytes()) == before
+    # Another version adds an entry; rows keep the one they were made with.
+    old = {"0" * 16: {"method": "random", "options": {}, "versions": {}}}
+    beside.write_text(json.dumps(records | old))
+    more = benchmark(path, **{**options, "seeds": range(7, 9)})
+    assert json.loads(beside.read_text()) == records | old
+    assert {row["record"] for row in more} == set(records)
+    # A file of before there was a record goes on as it is.
+    lines = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines[:3]) + "\n")
+    again = benchmark(path, **{**options, "seeds": range(7, 9)})
+    assert len(again) == len(more)
+    assert path.read_text().splitlines()[0] == lines[0]
+    assert all("record" not in row for row in again)
+    assert len(read_results(path)) == len(more)
+    beside.write_text("[]")
+    with pytest.raises(isg.InputError, match="no record of benchmark results"):
+        benchmark(path, **options)
+    assert read_results(Path(__file__).parent / "benchmarks" / "leaderboard.csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import io
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,13 +20,18 @@ import numpy as np
 from innersight_graph.comparison.plain_em import plain_em
 from innersight_graph.comparison.tasks import TASKS, Task, measurements
 from innersight_graph.detection import detect
-from innersight_graph.errors import InputError, MissingExtraError
-from innersight_graph.files import MALFORMED, read_text
+from innersight_graph.errors import InputError, MissingExtraError, WriteError
+from innersight_graph.files import MALFORMED, check_target, parse_json, read_text, write_text
 from innersight_graph.partition import Partition, agreement
+from innersight_graph.partition.text import plain
+from innersight_graph.provenance import digest, environment
 
 __all__ = ["CONTENDERS", "Contender", "benchmark", "read_results"]
 
-FIELDS = ("task", "contender", "number", "seed", "ari", "ami", "found", "stability", "seconds", "megabytes", "note")
+# Files of before there was a record lack the last column; they are read and gone on with as they are.
+FIELDS = (
+    "task", "contender", "number", "seed", "ari", "ami", "found", "stability", "seconds", "megabytes", "note", "record",
+)  # fmt: skip
 _STABILITY_SEEDS = 1
 _FIRST_SEED = 1000
 
@@ -102,7 +108,9 @@ def benchmark(
     Parameters
     ----------
     out : path
-        CSV file of results, one line for each run, appended to as they come.
+        CSV file of results, one line for each run, appended to as they come. Its column ``record`` names an entry of
+        the file beside it (``results.csv`` → ``results.record.json``): the method, its options, the versions. The
+        graph follows from task, seed and these.
     tasks : iterable of str, optional
         Names among `TASKS`, or families (``"hubs"``); None is all that are not slow.
     contenders : iterable of str or mapping of Contender, optional
@@ -138,7 +146,7 @@ def benchmark(
         for number in _numbers(task, contender)
         if (task.name, name, number, seed) not in done
     ]
-    with _Writer(path) as writer:
+    with _Writer(path, methods) as writer:
         graphs = _Graphs()
         for task, name, number, seed in _tracked(plan, progress):
             repeat = not quick and not task.slow and seed < _FIRST_SEED + _STABILITY_SEEDS
@@ -167,7 +175,9 @@ def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     rows = [dict(row) for row in csv.DictReader(io.StringIO(whole))]
     numeric = ("ari", "ami", "stability", "seconds", "megabytes")
     try:
-        if not (whole or ",".join(FIELDS)).startswith((",".join(FIELDS) + "\n") if whole else text):
+        header, complete, _ = text.partition("\n")
+        known = [",".join(FIELDS), ",".join(FIELDS[:-1])]
+        if not (header in known if complete else any(each.startswith(header) for each in known)):
             raise ValueError(f"it begins with {text[:40]!r}")
         for row in rows:
             row |= {key: float(row[key]) if row[key] else None for key in numeric}
@@ -182,27 +192,57 @@ def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 class _Writer:
     """Appends rows and hands each to the disk, so that an interruption loses at most the run in flight."""
 
-    def __init__(self, path: Path) -> None:
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"{str(path)!r} cannot be written: its folder does not exist. Make it first.")
-        whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
-        new = whole == 0
+    def __init__(self, path: Path, contenders: Mapping[str, Contender]) -> None:
+        check_target(path, "table of results")
+        content = path.read_bytes() if path.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        self.records = _write_records(path, contenders)
         self.file = path.open("a", encoding="utf-8", newline="")
         # Half a line that a killed run left is made again.
         self.file.truncate(whole)
-        self.writer = csv.DictWriter(self.file, FIELDS, lineterminator="\n")
-        if new:
+        own = content[:whole].partition(b"\n")[0].decode().split(",") if whole else FIELDS
+        self.writer = csv.DictWriter(self.file, own, lineterminator="\n", extrasaction="ignore")
+        if not whole:
             self.writer.writeheader()
 
     def write(self, row: Mapping[str, Any]) -> None:
-        self.writer.writerow({key: "" if row[key] is None else row[key] for key in FIELDS})
-        self.file.flush()
+        told = {**row, "record": self.records[row["contender"]]}
+        try:
+            self.writer.writerow({key: "" if told[key] is None else told[key] for key in FIELDS})
+            self.file.flush()
+        except OSError as error:
+            raise WriteError(
+                f"A line could not be added to {self.file.name!r} ({error.strerror or error}). Those before it are "
+                "kept: free some room and run the same again."
+            ) from error
 
     def __enter__(self) -> _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
+
+
+def _write_records(path: Path, contenders: Mapping[str, Contender]) -> dict[str, str]:
+    """Add what the contenders are run with to the file beside the results; return each one's key there."""
+    beside = path.with_name(f"{path.stem}.record.json")
+    try:
+        known: dict[str, Any] = parse_json(read_text(beside, "record of the results")) if beside.exists() else {}
+        records = {name: _record(contender) for name, contender in contenders.items()}
+        keys = {name: str(digest(record)) for name, record in records.items()}
+        merged = known | {keys[name]: record for name, record in records.items()}
+    except MALFORMED as error:
+        raise InputError(
+            f"{str(beside)!r} is no record of benchmark results ({error}). Remove it, or name other results."
+        ) from error
+    if merged != known:
+        write_text(beside, json.dumps(merged, indent=1, sort_keys=True) + "\n", "record of the results")
+    return keys
+
+
+def _record(contender: Contender) -> dict[str, Any]:
+    method = contender.method if isinstance(contender.method, str) else contender.method.__name__
+    return {"method": method, "options": plain(contender.options), **environment()}
 
 
 class _Graphs:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,10 +15,11 @@ import numpy.typing as npt
 from innersight_graph.detection import detect
 from innersight_graph.detection._layers import resolve_seed
 from innersight_graph.errors import InputError, MissingExtraError
-from innersight_graph.files import write_text
+from innersight_graph.files import csv_text, write_text
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition, agreement, as_partition
+from innersight_graph.partition.text import plain
 
 if TYPE_CHECKING:
     from innersight_graph._html import Page
@@ -76,17 +76,45 @@ class Comparison:
             import pandas as pd
         except ImportError:
             raise MissingExtraError("pandas", "pandas", "Comparison.to_pandas") from None
-        return pd.DataFrame(list(self.rows), columns=list(self.columns))
+        frame = pd.DataFrame(list(self.rows), columns=list(self.columns))
+        frame.attrs["records"] = self.records
+        return frame
+
+    @property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Where each row comes from, as plain values.
+
+        Returns
+        -------
+        dict from method to dict
+            ``partition``: ``method``, ``seed``, ``options`` and the partition's own ``record`` (versions, the graph's
+            fingerprint, digests of data), which may be of another day; ``evaluation``: the report's ``environment``
+            (versions, seed, nulls, each evaluator's options, digests of its data and model).
+        """
+        return {
+            name: {
+                "partition": {"method": P.method, "seed": P.seed, "options": plain(P.params), **plain(P.record)},
+                "evaluation": plain(self.reports[name].environment),
+            }
+            for name, P in self.partitions.items()
+        }
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the table as CSV text and write it to a file if a path is given."""
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, self.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in self.rows)
+        """Return the table as CSV text and write it to a file if a path is given.
+
+        The last column, ``record``, holds what `records` says of the row, as JSON, so that rows may be taken apart and
+        put together again: ``pandas.read_csv(path)["record"].map(json.loads)``.
+        """
+        records = self.records
+        text = csv_text(
+            [
+                {**dict.fromkeys(self.columns), **row, "record": json.dumps(records[row["method"]], sort_keys=True)}
+                for row in self.rows
+            ]
+        )
         if path is not None:
-            write_text(path, buffer.getvalue(), "table")
-        return buffer.getvalue()
+            write_text(path, text, "table")
+        return text
 
     def alluvial(self, first: str, second: str, *, layer: str | None = None) -> Any:
         """Draw how neurons move from one row's communities to another's; see `innersight_graph.figures.alluvial`."""
@@ -148,7 +176,7 @@ class Comparison:
 def compare(
     G: Any,
     partitions: Mapping[str, Method] | Sequence[Method],
-    evaluators: Iterable[Any] = (),
+    evaluators: Any = (),
     *,
     reference: Partition | None = None,
     repeats: int = 0,
@@ -166,7 +194,7 @@ def compare(
     partitions : mapping or sequence
         Each entry a `Partition`, sets of nodes, the name of a method (``"em"``), or a function ``f(G, layers=…,
         seed=…)``. Methods are run here and timed.
-    evaluators : iterable
+    evaluators : evaluator, callable, or iterable of them
         Objects with a method ``evaluate(G, partition, seed=…)``, such as ``Structure(G)`` or ``Ablation(model, data)``,
         or functions of a partition. None given: the connection structure alone.
     reference : Partition, optional
@@ -206,7 +234,8 @@ def compare(
     graph = as_layered(G)
     entropy = resolve_seed(seed)
     named = _named(partitions)
-    judges = list(evaluators) or _structure(graph)
+    single = hasattr(evaluators, "evaluate") or callable(evaluators)
+    judges = [evaluators] if single else list(evaluators) or _structure(graph)
     found: dict[str, Partition] = {}
     reports: dict[str, Report] = {}
     rows = []

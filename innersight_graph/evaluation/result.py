@@ -76,15 +76,30 @@ class Evaluation:
                 f"This is no evaluation: it lacks {', '.join(sorted(missing))}. Read a file written by Report.to_json."
             )
         found = cls(**fields)
-        scores = np.asarray(found.per_community)
-        mappings = (found.maps, found.intervals, found.p_values, found.details)
-        numbers = isinstance(found.value, float | int) and scores.ndim == 1 and scores.dtype.kind in "biuf"
-        if not (isinstance(found.name, str) and numbers and all(isinstance(m, Mapping) for m in mappings)):
+        if not found._well_formed():
             raise InputError(
                 f"The evaluation {str(found.name)[:40]!r} does not hold a name, a number, one score per community and "
                 "mappings of further results. Read a file written by Report.to_json."
             )
         return found
+
+    def _well_formed(self) -> bool:
+        """Whether every field is of its type and shape; a file may hold anything."""
+        if not all(isinstance(m, Mapping) for m in (self.maps, self.intervals, self.p_values, self.details)):
+            return False
+        n = np.size(self.per_community)
+        rows = [self.p_values[key] for key in ("per_community", "null") if key in self.p_values]
+        bounds = self.intervals.get("per_community")
+        return (
+            isinstance(self.name, str)
+            and isinstance(self.value, float | int)
+            and all(_is_numbers(row, (n,)) for row in (self.per_community, *rows))
+            and (bounds is None or _is_numbers(bounds, (n, 2)))
+        )
+
+
+def _is_numbers(value: Any, shape: tuple[int, ...]) -> bool:
+    return isinstance(value, np.ndarray) and value.shape == shape and value.dtype.kind in "biuf"
 
 
 def encode(value: Any) -> Any:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from innersight_graph.errors import InputError
+from innersight_graph.files import MALFORMED, parse_json
 from innersight_graph.graph.adjacency import Adjacency, Neighbours, NodeAtlas, NodeIndex
 from innersight_graph.graph.blocks import Block, DenseBlock, ReadOnlyDict
 from innersight_graph.graph.degrees import ArrayDegreeView, ArrayInDegreeView, ArrayOutDegreeView
@@ -312,6 +313,18 @@ class LayeredDiGraph(nx.DiGraph):  # type: ignore[misc]
         from innersight_graph.graph.storage import fingerprint
 
         return self.remember("fingerprint", lambda: fingerprint(self))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """How `neuron_graph` made the graph: its options, the model's class, a digest of the data, versions.
+
+        Kept as JSON in ``G.graph["record"]``, which NetworkX and the file formats carry along; empty for other graphs.
+        """
+        try:
+            found = parse_json(self.graph.get("record", "{}"))
+        except MALFORMED:
+            return {}
+        return found if isinstance(found, dict) else {}
 
     @property
     def has_derived_attributes(self) -> bool:

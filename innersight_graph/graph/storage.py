@@ -1,4 +1,4 @@
-"""A graph as one ``.npz`` file: arrays as arrays, everything else as one JSON text, no pickle."""
+"""A graph as one ``.npz`` file: arrays as arrays, everything else as one JSON text, no pickle; and its record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy import sparse
 from innersight_graph.errors import InputError
 from innersight_graph.files import MALFORMED, MAX_TEXT_BYTES, check_source, check_unpacked, parse_json, whole_file
 from innersight_graph.graph.schema import layers_from_json, layers_to_json
-from innersight_graph.provenance import digest
+from innersight_graph.provenance import digest, environment
 
 if TYPE_CHECKING:
     from innersight_graph.graph.layered import LayeredDiGraph
@@ -113,8 +113,11 @@ def write_npz(G: LayeredDiGraph, path: str | os.PathLike[str]) -> None:
         raise InputError(
             f"A graph attribute cannot be written as JSON ({error}). Remove it from G.graph or make it text or numbers."
         ) from error
+    # Not read back: what it says of the content, the content says; it is there for who has the file only.
+    origin = json.dumps({"graph": G.fingerprint, "made": G.record, **environment()}, sort_keys=True)
+    texts = {"manifest": np.array(manifest), "record": np.array(origin)}
     with whole_file(path, "graph") as temporary, temporary.open("wb") as file:
-        np.savez(file, **{"manifest": np.array(manifest), **arrays})  # type: ignore[arg-type]
+        np.savez(file, **{**texts, **arrays})  # type: ignore[arg-type]
 
 
 def read_npz(path: str | os.PathLike[str]) -> LayeredDiGraph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from innersight_graph.neuronize.record import Trace
 from innersight_graph.neuronize.residual import POLICIES
 from innersight_graph.neuronize.silent import silent_neurons
 from innersight_graph.neuronize.trace import trace_model
+from innersight_graph.provenance import digest, environment
 
 __all__ = ["neuron_graph"]
 
@@ -88,7 +90,7 @@ def neuron_graph(
         reads them, or the tokens of a vocabulary. ``Layer.shape`` is the shape of one neuron's output,
         ``Layer.closing`` the text of a `Closing`. Attention layers carry ``head`` and ``role`` (q, k, v, o);
         queries and keys reach the output projection by connections of ``kind="gate"``, whose unsigned weight is the
-        norm         of what they gate.
+        norm of what they gate. ``G.record`` says what it was made with.
 
     Raises
     ------
@@ -144,7 +146,13 @@ def neuron_graph(
     if data is not None:
         for name, silent in silent_neurons(model, trace, plan, data, progress=progress).items():
             attributes.setdefault(name, {})["silent"] = silent
-    graph = {"residual": residual, "edges": edges if isinstance(edges, str) else getattr(edges, "__name__", "callable")}
+    kind = edges if isinstance(edges, str) else getattr(edges, "__name__", "callable")
+    options = {
+        "edges": kind, "reading": reading, "at": at, "size": size, "eps": eps, "residual": residual,
+        "fold_batchnorm": fold_batchnorm, "layers": layers if isinstance(layers, str | None) else list(layers),
+    }  # fmt: skip
+    record = {"by": "neuron_graph", "options": options, "model": type(model).__qualname__, "data": digest(data)}
+    graph = {"residual": residual, "edges": kind, "record": json.dumps(record | environment(), sort_keys=True)}
     return LayeredDiGraph.from_arrays(records, connections, kinds=kinds, node_attributes=attributes, graph=graph)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Mapping
@@ -11,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innersight_graph.files import MALFORMED, make_folder, parse_json, read_text, write_bytes
+from innersight_graph.files import MALFORMED, csv_text, make_folder, parse_json, read_text, write_bytes
 from innersight_graph.paper.record import Artefact, Verdict, plain
 from innersight_graph.provenance import environment
 
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Store"]
-
-# A spreadsheet runs cells that begin like this; names of layers and classes are the user's.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Store:
@@ -72,7 +67,7 @@ class Store:
         An older JSON goes first: killed in between, it would declare files finished that are partly another run's.
         """
         (self.folder / f"{artefact.name}.json").unlink(missing_ok=True)
-        files = {f"{artefact.name}.csv": _csv(artefact).encode("utf-8")}
+        files = {f"{artefact.name}.csv": csv_text(plain(artefact.rows)).encode("utf-8")}
         figures = []
         for number, (caption, figure) in enumerate(artefact.figures.items()):
             suffix, content = _picture(figure)
@@ -97,22 +92,6 @@ class Store:
             self.folder / f"{artefact.name}.json", json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         )
         return record
-
-
-def _csv(artefact: Artefact) -> str:
-    text = io.StringIO()
-    columns = list(dict.fromkeys(key for row in artefact.rows for key in row))
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in artefact.rows:
-        writer.writerow({key: _cell(value) for key, value in row.items()})
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return "'" + value
-    return plain(value)
 
 
 def _picture(figure: Figure) -> tuple[str, bytes]:

@@ -16,7 +16,7 @@ from innersight_graph.graph.neuron import Neuron
 from innersight_graph.graph.storage import MAX_NEURONS, decode_node, encode_node
 from innersight_graph.partition.record import Partition, restore
 
-__all__ = ["partition_text", "read_partition"]
+__all__ = ["partition_text", "plain", "read_partition"]
 
 Node = Hashable
 FORMAT = "innersight-partition/1"
@@ -28,16 +28,16 @@ def partition_text(P: Partition) -> str:
     record = {
         "format": FORMAT,
         "method": P.method,
-        "params": _plain(P.params),
+        "params": plain(P.params),
         "seed": P.seed,
-        "record": _plain(P.record),
+        "record": plain(P.record),
         "layers": {name: _encoded(name, nodes) for name, nodes in P.nodes.items()},
         "communities": [
             {"name": name, "layer": layer, "neurons": sorted(position[layer][node] for node in community)}
             for name, layer, community in zip(P.names, P._layers, P.communities, strict=True)
         ],
-        "stats": _plain(P.stats),
-        "responsibilities": None if P.responsibilities is None else _plain(P.responsibilities),
+        "stats": plain(P.stats),
+        "responsibilities": None if P.responsibilities is None else plain(P.responsibilities),
     }
     return json.dumps(record, indent=1)
 
@@ -118,16 +118,16 @@ def _check_about(record: Mapping[str, Any], layers: Sequence[str]) -> None:
             raise ValueError(f"its silent community {silent!r} is not one of layer {layer!r}")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return nested data as JSON holds it: no NumPy scalars, no tuples, text as keys, callables by name."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (list, tuple, range)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return getattr(value, "__qualname__", type(value).__name__)
