@@ -176,7 +176,7 @@ def test_every_row_of_a_comparison_says_where_it_comes_from(tmp_path: Path) -> N
     first, second = records
     assert first["partition"]["method"] == "random"
     assert (first["partition"]["seed"], second["partition"]["seed"]) == (9, 4)
-    assert first["partition"]["options"] == {"n_communities": 3}
+    assert first["partition"]["options"] == {"n_communities": 3, "like": None}
     assert first["partition"]["graph"] == second["evaluation"]["graph"] == K.fingerprint
     assert first["partition"]["versions"] == environment()["versions"]
     assert second["evaluation"]["evaluators"]["structure"]["kind"] == "Structure"
