@@ -7,7 +7,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from innersight_graph.evaluation.closings import ClosingRun
+from innersight_graph.evaluation.closings import classified
 from innersight_graph.evaluation.members import LayerGroups, Members, random_groups
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.probe.batches import held
@@ -68,11 +68,10 @@ class ActivationLevel:
     ) -> Evaluation:
         """Measure a partition of G; see the class for what is returned."""
         members = Members.of(G, partition)
-        layers = [g.layer for g in members.layers]
-        settings: dict[str, Any] = {"metric": "classification", "max_memory": max_memory, "tables": True}
-        with ClosingRun(self.model, self.data, members.graph, layers, output=self.output, **settings) as run:
-            scores = run.scores
-            tables = {layer: table.astype(np.float64) for layer, table in run.tables.items()}
+        scores, predictions, outputs = classified(
+            self.model, self.data, members, output=self.output, max_memory=max_memory
+        )
+        tables = {layer: table.astype(np.float64) for layer, table in outputs.items()}
         targets = np.asarray(scores.classes)
         levels = {g.layer: self._levels(tables, g, g.labels, scores.n) for g in members.layers}
         areas = {layer: class_areas(level, targets, scores.n_classes) for layer, level in levels.items()}
@@ -87,7 +86,7 @@ class ActivationLevel:
         errors = np.flatnonzero(~right)
         details: dict[str, Any] = {
             "targets": targets,
-            "predicted": run.predictions,
+            "predicted": predictions,
             "best_class": np.where(
                 np.isnan(area).all(axis=1), -1, np.nan_to_num(np.abs(2 * area - 1), nan=-1.0).argmax(axis=1)
             ),

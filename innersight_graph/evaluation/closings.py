@@ -25,7 +25,7 @@ from innersight_graph.probe.sites import find_sites
 from innersight_graph.probe.tables import check_table
 from innersight_graph.statistics import mcnemar, paired_difference_interval, wilson_interval
 
-__all__ = ["ClosingRun", "Outcome", "Scores"]
+__all__ = ["ClosingRun", "Outcome", "Scores", "classified"]
 
 FloatArray = NDArray[np.float64]
 DEFAULT_MEMORY = 2**28
@@ -131,6 +131,16 @@ class Outcome:
         for result in results:
             result[np.isnan(self.drop)] = np.nan
         return Paired(*results)
+
+
+def classified(
+    model: Any, data: Any, members: Members, *, output: Any = None, max_memory: int | None = None
+) -> tuple[Scores, NDArray[np.intp], dict[str, NDArray[np.float32]]]:
+    """Run a classifier once: its scores, what it predicts, and what each neuron does on each sample, by layer."""
+    layers = [g.layer for g in members.layers]
+    settings: dict[str, Any] = {"metric": "classification", "max_memory": max_memory, "tables": True}
+    with ClosingRun(model, data, members.graph, layers, output=output, **settings) as run:
+        return run.scores, run.predictions, run.tables
 
 
 class ClosingRun:

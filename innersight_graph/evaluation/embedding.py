@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innersight_graph.errors import InputError
-from innersight_graph.evaluation.closings import ClosingRun
+from innersight_graph.evaluation.closings import classified
 from innersight_graph.evaluation.members import BLOCKS, LayerGroups, Members, random_groups
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.probe.batches import held
@@ -97,16 +97,13 @@ class Embedding:
         from sklearn.metrics import silhouette_score
 
         members = Members.of(G, partition)
-        layers = [g.layer for g in members.layers]
-        settings: dict[str, Any] = {"metric": "classification", "max_memory": max_memory, "tables": True}
-        with ClosingRun(self.model, self.data, members.graph, layers, **settings) as run:
-            targets = np.asarray(run.scores.classes)
-            tables = run.tables
+        scores, _, outputs = classified(self.model, self.data, members, max_memory=max_memory)
+        targets = np.asarray(scores.classes)
         if len(targets) < NEIGHBOURS + 2:
             raise InputError(f"{len(targets)} samples came; five nearest neighbours need at least {NEIGHBOURS + 2}.")
         samples = np.unique(np.linspace(0, len(targets) - 1, min(len(targets), self.max_samples)).round().astype(int))
         targets = targets[samples].astype(np.int32)
-        tables = {layer: table[:, samples].astype(np.float64) for layer, table in tables.items()}
+        tables = {layer: table[:, samples].astype(np.float64) for layer, table in outputs.items()}
         m = len(members.partition)
         purity, silhouette, p = (np.full(m, np.nan) for _ in range(3))
         points = np.full((m, len(samples), 2), np.nan)

@@ -131,13 +131,8 @@ def noise_communities(
     InputError
         The same data for choosing and reporting (unless allowed), or no community to choose from.
     """
-    same = same_data(select, test)
-    if same and not allow_test_selection:
-        raise InputError(
-            "select and test are the same data: the best of several communities always looks good where it was "
-            "chosen. Pass validation data as "
-            "select, or allow_test_selection=True and have the result say so."
-        )
+    flattery = "the best of several communities always looks good where it was chosen"
+    same = check_apart(select, test, allow_test_selection, flattery)
     members = Members.of(graph_for(model, partition, graph, select), partition)
     chosen_layers = set(partition.layers if layers is None else layers)
     where = [g for g in members.layers if g.layer in chosen_layers]
@@ -187,6 +182,17 @@ def noise_communities(
         paired_difference_interval(gained, lost, n), pvalue, bool(gain > 0 and pvalue < 0.05), gains,
         {"validation": validation, "test": baseline}, np.array([gain for _, _, gain in picks]), random_test, same,
     )  # fmt: skip
+
+
+def check_apart(select: Any, test: Any, allowed: bool, flattery: str) -> bool:
+    """Return whether the data for choosing and for reporting are the same, which is refused unless allowed."""
+    same = same_data(select, test)
+    if same and not allowed:
+        raise InputError(
+            f"select and test are the same data: {flattery}. Pass validation data as select, or "
+            "allow_test_selection=True and have the result say so."
+        )
+    return same
 
 
 def graph_for(model: Any, partition: Partition, graph: Any, data: Any) -> LayeredDiGraph:

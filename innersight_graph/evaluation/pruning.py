@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from innersight_graph.errors import InputError, UnsupportedLayerError
+from innersight_graph.errors import UnsupportedLayerError
 from innersight_graph.evaluation.closings import ClosingRun
 from innersight_graph.evaluation.members import Members
-from innersight_graph.evaluation.noise import graph_for
+from innersight_graph.evaluation.noise import check_apart, graph_for
 from innersight_graph.evaluation.progress import steps
 from innersight_graph.evaluation.removal import Removal, remove_neurons
 from innersight_graph.partition import Partition
-from innersight_graph.probe.batches import same_data
 from innersight_graph.statistics import matched_label_draws
 
 __all__ = ["Pruning", "prune_to_key"]
@@ -147,13 +146,8 @@ def prune_to_key(
     InputError
         The same data for choosing and reporting (unless allowed).
     """
-    same = same_data(select, test)
-    if same and not allow_test_selection:
-        raise InputError(
-            "select and test are the same data: the order of pruning would be fitted to what is reported. Pass "
-            "validation data as select, or "
-            "allow_test_selection=True and have the result say so."
-        )
+    flattery = "the order of pruning would be fitted to what is reported"
+    same = check_apart(select, test, allow_test_selection, flattery)
     members = Members.of(graph_for(model, partition, graph, select), partition)
     layers = [g.layer for g in members.layers]
     own = _Groups.of(members)

@@ -15,7 +15,7 @@ from innersight_graph.evaluation.members import Members
 from innersight_graph.figures import ablation_heatmap
 from innersight_graph.paper.methods import PRINTED
 from innersight_graph.paper.narrow import Narrow
-from innersight_graph.paper.record import LEVEL, Artefact, Verdict, all_some_none, verdict, within_reach
+from innersight_graph.paper.record import LEVEL, Artefact, Verdict, all_some_none, described, verdict, within_reach
 from innersight_graph.paper.study import Network, Study
 from innersight_graph.partition import Partition
 from innersight_graph.statistics import bootstrap_interval, wilson_interval
@@ -75,9 +75,7 @@ def _row(closed: Evaluation, P: Partition, i: int, classes: tuple[str, ...]) -> 
     null = closed.details.get("null_drop", {})
     named = int(closed.details["named_class"][i])
     row = {
-        "community": P.names[i],
-        "layer": P.layer_of(i),
-        "neurons": len(P[i]),
+        **described(P, i),
         "drop": closed.per_community[i],
         "drop_low": closed.intervals["per_community"][i, 0],
         "drop_high": closed.intervals["per_community"][i, 1],

@@ -14,7 +14,7 @@ from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.figures import activation_violins
 from innersight_graph.paper.maps import key_communities
 from innersight_graph.paper.networks import predictions
-from innersight_graph.paper.record import LEVEL, Artefact, Verdict, verdict
+from innersight_graph.paper.record import LEVEL, Artefact, Verdict, described, verdict
 from innersight_graph.paper.study import Network, Study
 from innersight_graph.partition import Partition
 from innersight_graph.statistics import wilson_interval
@@ -38,9 +38,7 @@ def fig3c(study: Study) -> Artefact:
     names = study.data.classes
     rows = [
         {
-            "community": P.names[i],
-            "layer": P.layer_of(i),
-            "neurons": len(P[i]),
+            **described(P, i),
             "key": i in key,
             "separation": level.per_community[i],
             "best_class": names[int(level.details["best_class"][i])],

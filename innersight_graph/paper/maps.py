@@ -13,7 +13,7 @@ from innersight_graph.evaluation.members import Members
 from innersight_graph.figures import sensitivity_maps
 from innersight_graph.figures.style import ACTIVATION, canvas
 from innersight_graph.paper.narrow import Narrow
-from innersight_graph.paper.record import LEVEL, Artefact, Verdict, verdict
+from innersight_graph.paper.record import LEVEL, Artefact, Verdict, described, verdict
 from innersight_graph.paper.study import Network, Study
 from innersight_graph.partition import Partition
 from innersight_graph.statistics import auc, wilson_interval
@@ -129,9 +129,7 @@ def _map_artefact(
     inside = seen.details.get("inside")
     rows = [
         {
-            "community": P.names[i],
-            "layer": P.layer_of(i),
-            "neurons": len(P[i]),
+            **described(P, i),
             "mean_response": seen.per_community[i],
             "focus": seen.details["focus"][i],
             "random_focus": seen.details["null_mean"][i],
@@ -206,9 +204,7 @@ def fig2b(study: Study) -> Artefact:
     test = Ablation(network.model, study.data.test, split="test").evaluate(network.graph, P, seed=study.settings.seed)
     rows = [
         {
-            "community": P.names[i],
-            "layer": P.layer_of(i),
-            "neurons": len(P[i]),
+            **described(P, i),
             "key": i in key,
             "validation_loss": chosen["loss"][i],
             "validation_drop": chosen["drop"][i],

@@ -12,6 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from innersight_graph.partition import Partition
+
 __all__ = [
     "LEVEL",
     "NOT_SUPPORTED",
@@ -20,6 +22,7 @@ __all__ = [
     "Artefact",
     "Verdict",
     "all_some_none",
+    "described",
     "plain",
     "verdict",
     "within_reach",
@@ -98,6 +101,11 @@ def all_some_none(hits: Iterable[bool], *, draws: int) -> tuple[bool, bool]:
     """
     each = list(hits)
     return bool(each) and all(each), not any(each) and within_reach(1 / (draws + 1), len(each))
+
+
+def described(P: Partition, i: int) -> dict[str, Any]:
+    """Return the first cells of a row about a community."""
+    return {"community": P.names[i], "layer": P.layer_of(i), "neurons": len(P[i])}
 
 
 def within_reach(least: float, tests: int) -> bool:

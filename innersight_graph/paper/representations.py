@@ -13,7 +13,7 @@ from innersight_graph.evaluation.embedding import Embedding
 from innersight_graph.evaluation.members import LayerGroups, Members
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.figures import embedding_scatter
-from innersight_graph.paper.record import LEVEL, Artefact, Verdict, all_some_none, verdict
+from innersight_graph.paper.record import LEVEL, Artefact, Verdict, all_some_none, described, verdict
 from innersight_graph.paper.settings import Settings
 from innersight_graph.paper.study import Study
 from innersight_graph.probe.tables import activations
@@ -51,9 +51,7 @@ def _artefact(study: Study, kind: str, name: str, title: str) -> Artefact:
     )
     rows = [
         {
-            "community": P.names[i],
-            "layer": P.layer_of(i),
-            "neurons": len(P[i]),
+            **described(P, i),
             "class_purity": classes.per_community[i],
             "class_purity_chance": classes.details["chance"][i],
             "class_purity_random_groups": classes.details["null_mean"][i],
