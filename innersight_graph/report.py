@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from innersight_graph.detection.em import must_be_whole
 from innersight_graph.errors import InputError
 from innersight_graph.evaluation.members import Members
 from innersight_graph.evaluation.progress import Interrupted, steps
@@ -224,9 +225,13 @@ def evaluate(
         for name, evaluation in _scores(members, wanted, options, n_jobs, progress):
             finished[name] = evaluation
     except Interrupted as stop:
+        if must_be_whole():
+            raise
         interrupted = True
         finished[stop.partial.name] = stop.partial
     except KeyboardInterrupt:
+        if must_be_whole():
+            raise
         interrupted = True
     unfinished = tuple(name for name in wanted if name not in finished or finished[name].details.get("partial"))
     if interrupted:

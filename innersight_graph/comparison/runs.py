@@ -20,6 +20,7 @@ import numpy as np
 from innersight_graph.comparison.plain_em import plain_em
 from innersight_graph.comparison.tasks import TASKS, Task, measurements
 from innersight_graph.detection import detect
+from innersight_graph.detection.em import whole_results
 from innersight_graph.errors import InputError, MissingExtraError, WriteError
 from innersight_graph.files import MALFORMED, check_target, parse_json, read_text, write_text
 from innersight_graph.partition import Partition, agreement
@@ -258,6 +259,7 @@ class _Graphs:
         return self.made
 
 
+@whole_results()
 def _run(
     made: tuple[Any, Partition], task: Task, name: str, contender: Contender, number: str, seed: int, repeat: bool
 ) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from innersight_graph.detection import detect
 from innersight_graph.detection._layers import resolve_seed
+from innersight_graph.detection.em import whole_results
 from innersight_graph.errors import InputError, MissingExtraError
 from innersight_graph.files import csv_text, write_text
 from innersight_graph.graph.interchange import as_layered
@@ -292,6 +293,7 @@ def _name(entry: Any) -> str:
     return str(name) if name else type(entry).__name__.lower()
 
 
+@whole_results()
 def _obtain(
     G: Any, method: Method, own: dict[str, Any], layers: Any, seed: int, repeats: int
 ) -> tuple[Partition, float | None, float | None]:
@@ -317,6 +319,7 @@ def _structure(G: Any) -> list[Any]:
     return [Structure(G)]
 
 
+@whole_results()
 def _report(G: LayeredDiGraph, P: Partition, judges: Sequence[Any], nulls: int, seed: int) -> Report:
     from innersight_graph.report import evaluate
 

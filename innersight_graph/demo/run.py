@@ -18,7 +18,7 @@ from innersight_graph.data import ImageData, load_digits
 from innersight_graph.demo.network import make_network, train_network
 from innersight_graph.demo.summary import count_of, own_sentences, summarise
 from innersight_graph.detection._layers import assemble, live_layers
-from innersight_graph.detection.em import em_communities
+from innersight_graph.detection.em import em_communities, whole_results
 from innersight_graph.detection.leiden import leiden_communities
 from innersight_graph.detection.louvain import louvain_communities
 from innersight_graph.evaluation import Ablation, Consistency, Occlusion, Sensitivity, Structure
@@ -85,7 +85,7 @@ def run_demo(
     About half a minute and 1 GB on two cores.
     """
     folder = check_folder(out)
-    with one_thread():
+    with one_thread(), whole_results():
         summary = _run(folder, seed, engine, n_jobs, _Steps(console))
     if console is not None:
         _show(console, summary, folder)

@@ -113,11 +113,13 @@ def consensus_communities(
 
 def _run(G: Any, of: str, n_runs: int, layers: Any, entropy: int, options: dict[str, Any]) -> list[Partition]:
     from innersight_graph.detection import detect
+    from innersight_graph.detection.em import whole_results
 
     if n_runs < 1:
         raise InputError(f"n_runs={n_runs} came; at least one run was expected.")
     seeds = np.random.SeedSequence(entropy).generate_state(n_runs)
-    return [detect(G, of, layers=layers, seed=int(s), **options) for s in seeds]
+    with whole_results():
+        return [detect(G, of, layers=layers, seed=int(s), **options) for s in seeds]
 
 
 def _consensus(votes: Ints) -> tuple[Ints, dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innersight_graph.detection._layers import resolve_seed
-from innersight_graph.detection.em import em_communities
+from innersight_graph.detection.em import em_communities, whole_results
 from innersight_graph.errors import InputError, MissingExtraError
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.mixture.criteria import adjusted_rand
@@ -111,7 +111,8 @@ def density_sweep(G: Any, densities: Iterable[float] = _DENSITIES, *, seed: Any 
     if fixed:
         raise InputError(f"{fixed.pop()!r} was given to density_sweep, which chooses densities itself. Leave it out.")
     used_seed = resolve_seed(seed)
-    partitions = tuple(em_communities(G, density=density, seed=used_seed, **options) for density in chosen)
+    with whole_results():
+        partitions = tuple(em_communities(G, density=density, seed=used_seed, **options) for density in chosen)
     layers = partitions[0].layers
     tables = {layer: _agreement(partitions, layer) for layer in layers}
     counts = {layer: tuple(int(P.stats[layer]["n_communities"]) for P in partitions) for layer in layers}

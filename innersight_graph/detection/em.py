@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -29,11 +31,12 @@ from innersight_graph.mixture.starts import INITS, Init
 from innersight_graph.mixture.units import run_units
 from innersight_graph.partition import Partition
 
-__all__ = ["PartialResultWarning", "SelectionWarning", "em_communities"]
+__all__ = ["PartialResultWarning", "SelectionWarning", "em_communities", "must_be_whole", "whole_results"]
 
 # Bytes at the peak for each connection of the graph (balancing) and of the layers to partition (their profiles), as
 # measured with tests/benchmarks/bench_memory.py.
 BALANCE_BYTES, PROFILE_BYTES = 12, 16
+_WHOLE: ContextVar[bool] = ContextVar("whole", default=False)
 _LIKELIHOODS = ("bernoulli", "multinomial")
 _CRITERIA = ("icl", "held-out")
 
@@ -44,6 +47,24 @@ class SelectionWarning(UserWarning):
 
 class PartialResultWarning(UserWarning):
     """A search was interrupted; the partition is the best so far."""
+
+
+@contextmanager
+def whole_results() -> Iterator[None]:
+    """While this lasts, Ctrl-C ends `em_communities` and `evaluate`, which otherwise return what they have by then.
+
+    For callers that would go on with a part, or keep it on disk, as if it were the whole.
+    """
+    token = _WHOLE.set(True)
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
+
+
+def must_be_whole() -> bool:
+    """Whether the caller has no use for a part of a result; see `whole_results`."""
+    return _WHOLE.get()
 
 
 def em_communities(
@@ -332,7 +353,7 @@ def _run(
                     advance(1, 0)
             except KeyboardInterrupt:
                 interrupted = True
-                if not any(search.parts for search in searches.values()):
+                if must_be_whole() or not any(search.parts for search in searches.values()):
                     raise
             for search in searches.values():
                 if search.parts:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from innersight_graph.detection.em import whole_results
 from innersight_graph.files import check_folder
 from innersight_graph.paper.drops import fig1a, table1
 from innersight_graph.paper.levels import fig3c
@@ -164,7 +165,7 @@ def run_paper(
 
     store = Store(folder, settings.fingerprint(images, innersight_graph.__version__))
     jobs = n_jobs or (min(2, os.cpu_count() or 1) if quick else os.cpu_count() or 1)
-    with _Teller(console, progress) as teller, one_thread():
+    with _Teller(console, progress) as teller, one_thread(), whole_results():
         study = Study(images, settings, store, n_jobs=jobs, say=teller.now)
         made = _made_apart(study, teller) if jobs > 1 else {}
         records = {name: made.get(name) or _made(name, study, teller) for name in ARTEFACTS}

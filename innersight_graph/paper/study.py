@@ -8,6 +8,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from innersight_graph.data import ImageData, Split
+from innersight_graph.detection.em import whole_results
 from innersight_graph.errors import InputError
 from innersight_graph.evaluation.sensitivity import Sensitivity
 from innersight_graph.graph.layered import LayeredDiGraph
@@ -250,9 +252,22 @@ class Study:
         with warnings.catch_warnings():
             # Idle workers are ended and started again on a busy machine; no result is lost by that.
             warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
-            for done, (i, result) in enumerate(workers(work), start=1):
-                self.say(f"{what}: {done} of {len(keys)}")
-                yield keys[i], result
+            lost = dict(jobs)
+            try:
+                for done, (i, result) in enumerate(workers(work), start=1):
+                    self.say(f"{what}: {done} of {len(keys)}")
+                    del lost[keys[i]]
+                    yield keys[i], result
+            except BrokenProcessPool:
+                warnings.warn(
+                    f"A worker process died, perhaps for lack of memory: {len(lost)} of {len(jobs)} pieces of work "
+                    "are done again, in this process. The result is the same; pass a smaller n_jobs if it happens "
+                    "again.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                for key, (function, *arguments) in lost.items():
+                    yield key, function(*arguments)
 
     def _weights(self, kind: str, number: int) -> Path:
         return self.store.work / f"{kind}-{number}.pt"
@@ -279,6 +294,7 @@ class Study:
         return result
 
 
+@whole_results()
 def _numbered(position: int, owner: int, function: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
     if owner != os.getpid():
         _end_with(owner)
