@@ -83,7 +83,9 @@ def ablation_heatmap(
         for i, j in np.argwhere(np.zeros_like(change) if supported is None else np.asarray(supported, dtype=bool)):
             axes.add_patch(Rectangle((j - 0.47, i - 0.46), 0.94, 0.92, fill=False, linewidth=1.3, edgecolor="#191c22"))
         ticks = [tick for tick in (-100, -10, -1, 0, 1, 10, 100) if abs(tick) <= limit]
-        figure.colorbar(image, ax=axes, fraction=0.035, pad=0.02, ticks=ticks, format="%g").outline.set_visible(False)
+        bar = figure.colorbar(image, ax=axes, fraction=0.035, pad=0.02, ticks=ticks)
+        bar.set_ticklabels([_printed(tick) for tick in ticks])
+        bar.outline.set_visible(False)
     return figure
 
 
@@ -198,12 +200,16 @@ def _print_cells(axes: object, change: npt.NDArray[np.float64], limit: float) ->
             axes.text(  # type: ignore[attr-defined]
                 j,
                 i,
-                f"{value:.0f}".replace("-", "−"),
+                _printed(value),
                 ha="center",
                 va="center",
                 fontsize=7,
                 color="white" if dark else "#191c22",
             )
+
+
+def _printed(value: float) -> str:
+    return f"{value:.0f}".replace("-", "−")
 
 
 def _check(values: npt.NDArray[np.float64], shape: tuple[int, ...], name: str) -> None:

@@ -104,7 +104,7 @@ class Narrow:
 
 def _run(conv: nn.Conv2d, after: nn.Sequential, x: torch.Tensor, before: Mask, here: Mask) -> torch.Tensor:
     rows, columns = torch.from_numpy(here), torch.from_numpy(before)
-    weight = conv.weight[rows][:, columns].contiguous()
+    weight = conv.weight[rows][:, columns].contiguous(memory_format=torch.channels_last)
     bias = None if conv.bias is None else conv.bias[rows]
 
     def run(part: torch.Tensor) -> torch.Tensor:

@@ -113,7 +113,8 @@ def convolutional_network(data: ImageData, *, seed: int) -> nn.Sequential:
             parts[f"fc{i}"], parts[f"act{i}"] = nn.Linear(width, size), nn.ReLU()
             width = size
         parts["out"] = nn.Linear(width, len(data.classes))
-    return nn.Sequential(parts).eval()
+    # Convolution and pooling of few small maps take half the time when the channels lie innermost in memory.
+    return nn.Sequential(parts).eval().to(memory_format=torch.channels_last)
 
 
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {"linear": linear_network, "convolutional": convolutional_network}
