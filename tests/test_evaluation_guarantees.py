@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -43,6 +44,23 @@ def data_evaluators(model: nn.Module, data: Any, G: LayeredDiGraph) -> dict[str,
         "occlusion": isg.Occlusion(model, data, window=3), "activation": isg.ActivationLevel(model, data),
         "embedding": isg.Embedding(model, data, tsne=False, permutations=9),
     }  # fmt: skip
+
+
+# --- worker processes
+
+
+def test_evaluators_can_be_sent_to_other_processes_with_what_they_measured() -> None:
+    model, x, y, G, P = case("cnn")
+    for key, evaluator in {"structure": isg.Structure(G), **data_evaluators(model, (x, y), G)}.items():
+        before = evaluator.evaluate(G, P, nulls=2, seed=0)
+        # joblib, like this package's own workers, hands arguments over by pickling.
+        copied, H, Q = pickle.loads(pickle.dumps((evaluator, G, P)))
+        if key in ("sensitivity", "consistency", "occlusion"):
+            # Nothing is measured again: there is no model any more.
+            copied.model = None
+        after = copied.evaluate(H, Q, nulls=2, seed=0)
+        assert np.array_equal(before.per_community, after.per_community, equal_nan=True), key
+        assert before.value == after.value, key
 
 
 # --- intervals

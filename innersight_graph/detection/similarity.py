@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from math import exp, log
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -152,50 +156,55 @@ def _bisect(S: Floats, most: int | None) -> Ints:
 
 
 def _anneal(S: Floats, labels: Ints, steps: int, most: int | None, rng: np.random.Generator) -> Ints:
-    """Move random units to communities drawn by their modularity, at a temperature of 0.15 nats of choice."""
+    """Move random units to communities drawn by their modularity, at a temperature of 0.15 nats of choice.
+
+    The few communities of one move are numbers of Python: calls of NumPy would cost more than the arithmetic.
+    """
     n = S.shape[0]
     labels = np.unique(labels, return_inverse=True)[1].astype(np.intp)
     capacity = n if most is None else min(most, n)
-    degree, total = S.sum(axis=1), float(S.sum())
-    inside = np.zeros((n, capacity))
-    for c in range(int(labels.max()) + 1):
-        inside[:, c] = S[:, labels == c].sum(axis=1)
-    volume = np.bincount(labels, weights=degree, minlength=capacity)
-    sizes = np.bincount(labels, minlength=capacity)
-    best, gained, record = labels.copy(), 0.0, 0.0
+    strengths, total = S.sum(axis=1), float(S.sum())
+    inside = S @ np.eye(capacity)[labels]
+    volume = np.bincount(labels, weights=strengths, minlength=capacity).tolist()
+    sizes = np.bincount(labels, minlength=capacity).tolist()
+    degree, now = strengths.tolist(), labels.tolist()
+    best, gained, record = labels, 0.0, 0.0
     units, draws = rng.integers(n, size=steps), rng.random(steps)
-    for unit, draw in zip(units, draws, strict=True):
-        own = labels[unit]
-        volume[own] -= degree[unit]
-        occupied = np.flatnonzero(sizes - (np.arange(capacity) == own) > 0)
-        empty = np.flatnonzero(sizes - (np.arange(capacity) == own) == 0)[:1]
-        options = np.concatenate([occupied, empty])
-        gains = 2 * (inside[unit, options] - degree[unit] * volume[options] / total) / total
-        target = options[_draw(gains, draw)]
-        before = 2 * (inside[unit, own] - degree[unit] * volume[own] / total) / total
-        gained += float(gains[options == target][0] - before)
-        volume[target] += degree[unit]
+    for unit, draw in zip(units.tolist(), draws.tolist(), strict=True):
+        own, weight, pull = now[unit], degree[unit], inside[unit].tolist()
+        volume[own] -= weight
+        sizes[own] -= 1
+        options = [c for c in range(capacity) if sizes[c]]
+        if len(options) < capacity:
+            options.append(sizes.index(0))
+        gains = [pull[c] - weight * volume[c] / total for c in options]
+        choice = _draw(gains, draw)
+        target = options[choice]
+        gained += 2 * (gains[choice] - pull[own] + weight * volume[own] / total) / total
+        volume[target] += weight
+        sizes[target] += 1
         if target != own:
-            sizes[own] -= 1
-            sizes[target] += 1
             inside[:, own] -= S[:, unit]
             inside[:, target] += S[:, unit]
-            labels[unit] = target
+            now[unit] = target
         if gained > record + 1e-12:
-            record, best = gained, labels.copy()
+            record, best = gained, np.array(now, dtype=np.intp)
     return best
 
 
-def _draw(gains: Floats, draw: float) -> int:
+def _draw(gains: list[float], draw: float) -> int:
     """Index drawn from a softmax whose temperature gives the choice an entropy of 0.15 nats, by bisection."""
-    if gains.size == 1 or np.ptp(gains) <= 0:
-        return int(draw * gains.size)
-    z = (gains - gains.max()) / np.ptp(gains)
+    top = max(gains)
+    spread = top - min(gains)
+    if spread <= 0:
+        return int(draw * len(gains))
+    z = [(gain - top) / spread for gain in gains]
     low, high = -6.0, 6.0
     for _ in range(8):
         middle = (low + high) / 2
-        p = np.exp(z * np.exp(middle))
-        p /= p.sum()
-        choice = -(p * np.log(np.maximum(p, 1e-300))).sum()
-        low, high = (middle, high) if choice > _CHOICE_ENTROPY else (low, middle)
-    return min(int(np.searchsorted(np.cumsum(p), draw)), gains.size - 1)
+        sharpness = exp(middle)
+        p = [exp(sharpness * value) for value in z]
+        norm = sum(p)
+        entropy = log(norm) - sharpness * sum(map(mul, p, z)) / norm
+        low, high = (middle, high) if entropy > _CHOICE_ENTROPY else (low, middle)
+    return min(bisect_left(list(accumulate(p)), draw * norm), len(p) - 1)

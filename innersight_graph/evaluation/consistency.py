@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from innersight_graph.errors import InputError
+from innersight_graph.evaluation.measured import Measured
 from innersight_graph.evaluation.members import BLOCKS, LayerGroups, Members, intervals_of, layer_mean, random_groups
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.layered import LayeredDiGraph
@@ -62,7 +62,7 @@ class Consistency:
         self.data = held(data)
         self.literal = literal
         self.name = name
-        self._deviations: WeakKeyDictionary[LayeredDiGraph, dict[str, FloatArray]] = WeakKeyDictionary()
+        self._deviations: Measured[dict[str, FloatArray]] = Measured()
 
     def evaluate(
         self,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar, final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from innersight_graph.errors import InputError
+from innersight_graph.evaluation.measured import Measured
 from innersight_graph.evaluation.members import LayerGroups, Members, intervals_of, random_groups
 from innersight_graph.evaluation.progress import watching
 from innersight_graph.evaluation.result import Evaluation
@@ -100,7 +100,7 @@ class Occlusion:
         self.mask = None if mask is None else np.asarray(mask, dtype=np.float64)
         self.literal = literal
         self.name = name
-        self._maps: WeakKeyDictionary[LayeredDiGraph, dict[str, Maps]] = WeakKeyDictionary()
+        self._maps: Measured[dict[str, Maps]] = Measured()
 
     def evaluate(
         self,

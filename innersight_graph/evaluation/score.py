@@ -67,6 +67,8 @@ class PartitionScore:
     ----------
     history : dict
         ``history[layer][r] = (S_in, S_out, S_stru)`` for each partition of r communities the score was called with.
+    sensitivity : Sensitivity
+        What computes S_in; what it measured on the model is kept for other uses.
 
     Notes
     -----
@@ -100,7 +102,7 @@ class PartitionScore:
         self.name = CriterionName(name)
         self.name.data = self.data
         self.history: dict[str, dict[int, tuple[float, float, float]]] = {}
-        self._sensitivity = Sensitivity(model, self.data, literal=literal)
+        self.sensitivity = Sensitivity(model, self.data, literal=literal)
         self._consistency = Consistency(model, self.data, literal=literal)
         self._structure = Structure(literal=literal)
 
@@ -128,7 +130,7 @@ class PartitionScore:
         """Score a partition of G; see the class for what is returned."""
         members = Members.of(self.graph if G is None else G, partition)
         layers = [g.layer for g in members.layers]
-        self._sensitivity.grams(members.graph, layers, max_memory)
+        self.sensitivity.grams(members.graph, layers, max_memory)
         self._consistency.deviations(members.graph, layers, max_memory)
         terms = {g.layer: self._terms(members, g, g.labels) for g in members.layers}
         observed = {g.layer: self._combined(g, terms[g.layer]) for g in members.layers}
@@ -150,7 +152,7 @@ class PartitionScore:
         details |= band
         without = {g.layer: self._without(members, g, terms[g.layer]) for g in members.layers}
         return Evaluation(
-            self.name.plain(),
+            self.name[:],
             layer_mean(members, per_layer),
             members.spread(observed),
             {},
@@ -184,26 +186,26 @@ class PartitionScore:
     def _terms(self, members: Members, groups: LayerGroups, labels: NDArray[np.intp]) -> FloatArray:
         """S_in, S_out and S_stru of each community ``(3, k)``."""
         k = len(groups.sizes)
-        similarity = self._sensitivity.similarity(members.graph, groups.layer)
+        similarity = self.sensitivity.similarity(members.graph, groups.layer)
         deviation = self._consistency.deviations(members.graph, [groups.layer])[groups.layer]
         profile = members.profile_options()
         return np.stack([
-            self._sensitivity.community_values(np.abs(similarity), labels, k),
+            self.sensitivity.community_values(np.abs(similarity), labels, k),
             self._consistency.community_parts(deviation, labels, k)[0],
             self._structure.terms(members.graph, groups.layer, labels, profile, k).sum(axis=0),
         ])  # fmt: skip
 
     def _without(self, members: Members, groups: LayerGroups, terms: FloatArray) -> list[FloatArray]:
         """Each community's share of Q with one block of the samples left out in turn."""
-        grams = self._sensitivity.grams(members.graph, [groups.layer])[groups.layer].blocks
+        grams = self.sensitivity.grams(members.graph, [groups.layer])[groups.layer].blocks
         deviation = self._consistency.deviations(members.graph, [groups.layer])[groups.layer]
         parts = list(self._consistency.blocks(deviation))
         if len(parts) != len(grams):
             return []
         found = []
         for gram, part in zip(grams, parts, strict=True):
-            similarity = np.abs(self._sensitivity.scaled(gram))
-            heard = self._sensitivity.community_values(similarity, groups.labels)
+            similarity = np.abs(self.sensitivity.scaled(gram))
+            heard = self.sensitivity.community_values(similarity, groups.labels)
             said = self._consistency.community_parts(part, groups.labels)[0]
             found.append(self._combined(groups, np.stack([heard, said, terms[2]])))
         return found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from innersight_graph.evaluation.measured import Measured
 from innersight_graph.evaluation.members import LayerGroups, Members, intervals_of, layer_mean, random_groups
 from innersight_graph.evaluation.progress import watching
 from innersight_graph.evaluation.result import Evaluation
@@ -87,7 +87,7 @@ class Sensitivity:
         self.directions = directions
         self.literal = literal
         self.name = name
-        self._grams: WeakKeyDictionary[LayeredDiGraph, dict[str, SensitivityGram]] = WeakKeyDictionary()
+        self._grams: Measured[dict[str, SensitivityGram]] = Measured()
 
     def evaluate(
         self,

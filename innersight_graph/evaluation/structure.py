@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar, final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from innersight_graph.evaluation.measured import Measured
 from innersight_graph.evaluation.members import BLOCKS, LayerGroups, Members, intervals_of, layer_mean, random_groups
 from innersight_graph.evaluation.result import Evaluation
 from innersight_graph.graph.layered import LayeredDiGraph
@@ -71,9 +71,7 @@ class Structure:
         self.graph = G
         self.literal = literal
         self.name = name
-        self._overlaps: WeakKeyDictionary[LayeredDiGraph, dict[Any, tuple[FloatArray, FloatArray]]] = (
-            WeakKeyDictionary()
-        )
+        self._overlaps: Measured[dict[Any, tuple[FloatArray, FloatArray]]] = Measured()
 
     def evaluate(
         self, G: Any, partition: Any, *, nulls: int = 0, seed: int | None = None, progress: bool = False, **options: Any

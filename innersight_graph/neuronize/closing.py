@@ -185,12 +185,26 @@ def choose_step(steps: Steps, own: Iterable[int]) -> tuple[int, int | None, bool
     order = list(own)
     above = _dominators(steps, order)
     ends = [i for i in order if steps[i].leaves or not steps[i].children]
-    closing = max(set.intersection(*(above[i] for i in ends)))
+    closing = _copied_from(steps, max(set.intersection(*(above[i] for i in ends))))
     line = sorted(above[closing], reverse=True)
     hooked = next((i for i in line if steps[i].seen), None)
     if hooked is None:
         return closing, None, False
     return closing, hooked, closing in _zeros_from(steps, hooked, closing)
+
+
+def _copied_from(steps: Steps, number: int) -> int:
+    """Return the step that this one only copies, if it does: a flatten copies where channels lie innermost in memory.
+
+    A copy stays the closing point where it alone can be reached: as a module's output, or with the neurons on one axis.
+    """
+    step = steps[number]
+    while step.operator == "aten::clone" and len(step.parents) == 1:
+        parent = steps[step.parents[0]]
+        if parent.axis is None or (step.seen and not parent.seen):
+            break
+        number, step = step.parents[0], parent
+    return number
 
 
 def _zeros_from(steps: Steps, start: int, end: int) -> set[int]:

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from innersight_graph.data import Split
 from innersight_graph.detection._layers import assemble, live_layers
 from innersight_graph.detection.blockmodel import blockmodel_communities
 from innersight_graph.detection.coactivation import coactivation_communities
@@ -28,7 +26,6 @@ from innersight_graph.errors import InnerSightError
 from innersight_graph.evaluation.score import PartitionScore
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
-from innersight_graph.provenance import digest
 
 __all__ = ["FROM_WEIGHTS", "METHODS", "OURS", "PRINTED", "Material", "Method", "find", "unsigned"]
 
@@ -53,8 +50,8 @@ class Material:
         Communities of each layer for methods that must be told: what EM chose.
     features, similarities : mapping from layer to ndarray
         Outputs before the activation function on training images; similarity of input sensitivity.
-    model, validation
-        For the printed selection by Q.
+    score : PartitionScore
+        Printed Q of the network.
     candidates : range
         Numbers of communities EM chooses among.
     starts : int
@@ -68,8 +65,7 @@ class Material:
     numbers: Mapping[str, int]
     features: Mapping[str, npt.NDArray[Any]]
     similarities: Mapping[str, npt.NDArray[Any]]
-    model: nn.Module
-    validation: Split
+    score: PartitionScore
     candidates: range
     starts: int
 
@@ -95,23 +91,11 @@ def _em_printed(m: Material, seed: int) -> Partition:
         init="random",
         n_init=m.starts,
         gauge="none",
-        criterion=_printed_score(m),
+        criterion=m.score,
         layers=m.layers,
         seed=seed,
         n_jobs=1,
     )
-
-
-# Printed Q of the network this process worked on last: what it measures on the model serves every seed.
-_SCORES: dict[str | None, PartitionScore] = {}
-
-
-def _printed_score(m: Material) -> PartitionScore:
-    key = digest((m.model.state_dict(), m.validation.inputs, m.validation.targets))
-    if key not in _SCORES:
-        _SCORES.clear()
-        _SCORES[key] = PartitionScore(m.model, m.validation, m.printed_graph, literal=True)
-    return _SCORES[key]
 
 
 def _newman_leicht(m: Material, seed: int) -> Partition:

@@ -21,7 +21,8 @@ from torch import nn
 from innersight_graph.data import ImageData, Split
 from innersight_graph.detection.em import whole_results
 from innersight_graph.errors import InputError
-from innersight_graph.evaluation.sensitivity import Sensitivity
+from innersight_graph.evaluation.score import PartitionScore
+from innersight_graph.evaluation.sensitivity import normalised
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.neuronize import neuron_graph
 from innersight_graph.neuronize.load import read_weights
@@ -111,7 +112,10 @@ class Network:
 
     def material(self, numbers: Mapping[str, int], layers: tuple[str, ...], *, measured: bool = True) -> Material:
         """Return what the methods see, for these layers; not ``measured``: only the graph of trained weights."""
-        unmeasured: dict[str, Any] = {"printed": self.graph, "absolute": self.graph, "features": {}, "similarities": {}}
+        unmeasured: dict[str, Any] = {
+            "printed": self.graph, "absolute": self.graph, "features": {}, "similarities": {},
+            "score": self._score(self.graph),
+        }  # fmt: skip
         whole = self._whole if measured else unmeasured
         return Material(
             self.graph,
@@ -121,8 +125,7 @@ class Network:
             {name: numbers[name] for name in layers},
             whole["features"],
             whole["similarities"],
-            self.model,
-            self.few,
+            whole["score"],
             self.settings.numbers,
             self.settings.starts,
         )
@@ -132,14 +135,21 @@ class Network:
         few = Split(
             self.data.train.inputs[: 2 * self.settings.scored], self.data.train.targets[: 2 * self.settings.scored]
         )
-        sensitivity = Sensitivity(self.model, self.few)
         printed = self.graph if self.kind == "linear" else neuron_graph(self.model, few, edges="eq1", reading="literal")
+        printed = with_silent(printed, self.graph)
+        score = self._score(printed)
+        # As printed a similarity is not normalised; Lange et al.'s is.
+        similarities = {name: normalised(score.sensitivity.similarity(printed, name)) for name in self.layers}
         return {
-            "printed": with_silent(printed, self.graph),
+            "printed": printed,
             "absolute": with_silent(neuron_graph(self.model, few, edges="l1", fold_batchnorm=True), self.graph),
             "features": activations(self.model, self.data.train, self.graph, at="unit"),
-            "similarities": {name: sensitivity.similarity(self.graph, name) for name in self.layers},
+            "similarities": similarities,
+            "score": score,
         }
+
+    def _score(self, printed: LayeredDiGraph) -> PartitionScore:
+        return PartitionScore(self.model, self.few, printed, literal=True)
 
 
 def with_silent(G: LayeredDiGraph, like: LayeredDiGraph) -> LayeredDiGraph:

@@ -152,7 +152,7 @@ def watched(
         return hook
 
     readers = {name: reader(name) for name in sites}
-    hooks = [(modules[site.module], readers[name]) for name, site in sites.items() if site.module]
+    hooks = [(modules[site.module], points.unheard(readers[name])) for name, site in sites.items() if site.module]
     state.list_functions()
     with points, hooked([(model, state.begin)], pre=True), hooked(hooks):
         yield

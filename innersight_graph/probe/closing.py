@@ -167,7 +167,7 @@ def closing(
             stack.enter_context(_rows_zeroed(model, missed))
             return module(*args, **kwargs)
 
-        hooks = [(modules[site.module], replacing(name)) for name, site in sites.items() if site.module]
+        hooks = [(modules[site.module], points.unheard(replacing(name))) for name, site in sites.items() if site.module]
         for name in (name for name, site in sites.items() if not site.module):
             replacing(name)
         state.list_functions()

@@ -38,10 +38,23 @@ class AtFunctions(TorchFunctionMode):
         self.changes: dict[tuple[Any, int], list[Change]] = {k: list(v) for k, v in (changes or {}).items()}
         self._watched = {function for function, _ in self.changes}
         self._seen: Counter[Any] = Counter()
+        self._paused = False
 
     def restart(self) -> None:
         """Count calls from zero again."""
         self._seen.clear()
+
+    def unheard(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the same hook, whose own calls of torch functions are not counted: they are not the model's."""
+
+        def quiet(*args: Any) -> Any:
+            before, self._paused = self._paused, True
+            try:
+                return hook(*args)
+            finally:
+                self._paused = before
+
+        return quiet
 
     def add(self, point: tuple[Any, int], change: Change) -> None:
         """List one more call."""
@@ -50,7 +63,7 @@ class AtFunctions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func in self._watched:
+        if func in self._watched and not self._paused:
             point = (func, self._seen[func])
             self._seen[func] += 1
             for change in self.changes.get(point, ()):

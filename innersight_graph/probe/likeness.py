@@ -222,7 +222,7 @@ def nudged(model: nn.Module, sites: Mapping[str, Site]) -> Iterator[Capture]:
         return hook
 
     adders = {name: adding(name) for name in sites}
-    hooks = [(modules[site.module], adders[name]) for name, site in sites.items() if site.module]
+    hooks = [(modules[site.module], points.unheard(adders[name])) for name, site in sites.items() if site.module]
     state.list_functions()
     with points, hooked([(model, state.begin)], pre=True), hooked(hooks):
         yield store
