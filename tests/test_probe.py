@@ -568,6 +568,53 @@ def test_hazard_22_channels_last_and_time_major_units() -> None:
         assert torch.allclose(model(x), model.last(h.mean(1)), atol=1e-6)
 
 
+def test_hazard_22_channels_innermost_in_memory() -> None:
+    # There a flatten copies, and the copy was once taken for the point where the last convolution is closed.
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)
+    ).eval()
+    x, y = torch.randn(30, 1, 4, 4), torch.arange(30) % 3
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model.to(memory_format=layout)  # type: ignore[call-overload]
+        G = isg.neuron_graph(model, x)
+        P = isg.Partition.from_labels(G, {"0": [0, 0, 0, 1, 1, 1], "2": [0, 1] * 4}, method="by hand")
+        evaluators = [
+            isg.Ablation(model, (x, y), joint=2), isg.Sensitivity(model, x), isg.Consistency(model, x),
+            isg.Occlusion(model, x, window=2), isg.ActivationLevel(model, (x, y)),
+        ]  # fmt: skip
+        results.append([G.layer("2").closing, *(e.evaluate(G, P, nulls=2, seed=0).per_community for e in evaluators)])
+    assert results[0][0] == results[1][0]
+    for plain, innermost in zip(results[0][1:], results[1][1:], strict=True):
+        np.testing.assert_allclose(plain, innermost, rtol=1e-4, atol=1e-6)
+
+
+def test_what_a_hook_computes_is_not_counted_as_the_models() -> None:
+    # Closing at a module uses torch.where; so does this model, as the activation of another layer.
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.act, self.two, self.last = nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.Linear(5, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.two(self.act(self.one(x)))
+            return self.last(torch.where(h > 0, h, 0.1 * h.exp() - 0.1))
+
+    torch.manual_seed(0)
+    model, x = Gated().eval(), torch.randn(7, 4)
+    G = isg.neuron_graph(model, x)
+    with torch.no_grad(), isg.ablate(model, [Neuron("one", 1), Neuron("two", 3)], graph=G):
+        closed = model(x)
+    with torch.no_grad():
+        first = model.act(model.one(x))
+        first[:, 1] = 0
+        h = model.two(first)
+        h = torch.where(h > 0, h, 0.1 * h.exp() - 0.1)
+        h[:, 3] = 0
+        assert torch.allclose(closed, model.last(h), atol=1e-6)
+
+
 class TwoInputs(nn.Module):
     def __init__(self) -> None:
         super().__init__()
