@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -137,7 +138,11 @@ def sensitivity_maps(
     columns = max(1, min(columns, len(heat)))
     rows = max(1, math.ceil(len(heat) / columns))
     top = float(np.nanmax(heat, initial=0.0)) if shared else None
-    with canvas(1.25 * columns + 0.2, 1.42 * rows + 0.4, rows, columns, squeeze=False) as (figure, grid):
+    scale = "one scale for all" if shared else "each map on its own scale"
+    width = max(1.25 * columns + 0.2, 3.4)
+    heading = textwrap.fill(f"{title} ({scale})", int(12 * width))
+    height = 1.42 * rows + 0.23 + 0.17 * len(heading.splitlines())
+    with canvas(width, height, rows, columns, squeeze=False) as (figure, grid):
         for axes in grid.ravel():
             bare(axes)
         for axes, values, name in zip(grid.ravel(), heat, short(names, 16), strict=False):
@@ -146,8 +151,7 @@ def sensitivity_maps(
             opacity = 1.0 if background is None else 0.65
             axes.imshow(values, cmap="magma", vmin=0.0, vmax=top or None, alpha=opacity)
             axes.set_title(name, fontsize=8, loc="center")
-        scale = "one scale for all" if shared else "each map on its own scale"
-        figure.suptitle(f"{title} ({scale})", fontsize=10, fontweight="bold", x=0.01, ha="left")
+        figure.suptitle(heading, fontsize=10, fontweight="bold", x=0.01, ha="left")
     return figure
 
 
