@@ -12,7 +12,7 @@ from scipy import stats
 
 from innersight_graph import Comparison, InputError, agreement, compare, detect
 from innersight_graph.comparison.board import leaderboard, leaderboard_page
-from innersight_graph.comparison.capability import _try, capabilities, capability_table
+from innersight_graph.comparison.capability import _scale, _try, capabilities, capability_table
 from innersight_graph.comparison.runs import CONTENDERS, Contender, benchmark, read_results, summarize
 from innersight_graph.comparison.tasks import TASKS, Task
 from innersight_graph.partition import Partition
@@ -140,7 +140,8 @@ TABLE = Path(__file__).parent / "benchmarks" / "CAPABILITIES.md"
 def test_the_printed_table_is_what_the_methods_do() -> None:
     printed = TABLE.read_text(encoding="utf-8")
     for method in ("degree", "random", "coactivation", "similarity", "geometric", "spectral"):
-        assert capability_table({method: _try(method)}).splitlines()[-1] in printed
+        row = _try(method) | {"scale": _scale(method)}
+        assert capability_table({method: row}).splitlines()[-1] in printed
 
 
 @pytest.mark.slow

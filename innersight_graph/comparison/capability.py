@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tracemalloc
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from innersight_graph.detection import detect, methods
 from innersight_graph.errors import InputError, MissingExtraError
@@ -23,6 +25,8 @@ _SEES = 0.8
 # A test at the 5 % level is wrong now and then: "none" on all graphs but one.
 _GRAPHS = 3
 _MEASURED = ("features", "similarities")
+# Wider than where some methods still keep a square matrix because it is cheap there; few connections.
+_WIDE, _FEATURES = 3200, 24
 # Sees what the methods it combines see.
 _COMBINATIONS = frozenset({"consensus"})
 
@@ -38,19 +42,20 @@ def capabilities() -> dict[str, dict[str, bool | str]]:
         ``degrees``: is not distracted by hubs (ARI of at least 0.8 under log-normal degrees); ``layered``: partitions
         every hidden layer of a layered graph; ``estimates``: finds more communities where there are more, without being
         told; ``says none``: returns one community on graphs without any (two of three at least); ``soft``: gives
-        responsibilities; ``needs``: what must be measured on the model first, or an empty string. What a method that
-        needs measurements sees depends on them: its first columns are False.
+        responsibilities; ``needs``: what must be measured on the model first, or an empty string (what a method that
+        needs measurements sees depends on them: its first columns are False); ``scale``: ``"n²"`` if memory grows with
+        the pairs of neurons of a layer (at least a byte for each, in a sparse layer of 3,200), else ``"n"``.
 
     Notes
     -----
-    Takes some seconds. Methods whose packages are not installed are left out, and so is the consensus of others.
+    Takes about a minute. Methods whose packages are not installed are left out, and so is the consensus of others.
     """
     table = {}
     for method in methods():
         if method in _COMBINATIONS:
             continue
         try:
-            table[method] = _try(method)
+            table[method] = _try(method) | {"scale": _scale(method)}
         except MissingExtraError:
             continue
     return table
@@ -86,7 +91,7 @@ def _word(value: bool | str) -> str:
 
 
 def _try(method: str) -> dict[str, bool | str]:
-    detector = getattr(import_module(f"innersight_graph.detection.{method}"), f"{method}_communities")
+    detector = _detector(method)
     takes_number = "n_communities" in inspect.signature(detector).parameters
     probes = {"signed": _signs(2), "weighted": _sizes(), "directed": _direction(), "degrees": _hubs()}
     needs = _needs(method, detector, probes["signed"][0])
@@ -100,6 +105,25 @@ def _try(method: str) -> dict[str, bool | str]:
     row["says none"] = sum(len(detect(_nothing(i), method, seed=0)) == 1 for i in range(_GRAPHS)) >= _GRAPHS - 1
     row["soft"] = few.responsibilities is not None
     return row | {"needs": ""}
+
+
+def _detector(method: str) -> Any:
+    return getattr(import_module(f"innersight_graph.detection.{method}"), f"{method}_communities")
+
+
+def _scale(method: str) -> str:
+    parameters = inspect.signature(_detector(method)).parameters
+    if "similarities" in parameters:
+        return "n²"
+    sparing = {"n_init": 1, "n_communities": 2, "features": {"hidden": np.random.default_rng(0).random((_WIDE, 20))}}
+    G = _wide()
+    tracemalloc.start()
+    try:
+        detect(G, method, seed=0, **{name: value for name, value in sparing.items() if name in parameters})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    return "n²" if peak >= _WIDE**2 else "n"
 
 
 def _needs(method: str, detector: Any, G: LayeredDiGraph) -> str:
@@ -119,6 +143,22 @@ def _finds(method: str, G: Any, truth: Partition, takes_number: bool) -> bool:
     # A clustering of the whole network needs a cluster for each layer's groups, not for one layer's.
     tries = [{"n_communities": len(truth)}, {"n_communities": 3 * len(truth)}] if takes_number else [{}]
     return max(agreement(truth, detect(G, method, seed=0, **options)).ari for options in tries) >= _SEES
+
+
+def _wide() -> LayeredDiGraph:
+    """One hidden layer whose neurons have one signed connection to either side."""
+    rng = np.random.default_rng(0)
+    sides = []
+    for _ in range(2):
+        weights = rng.choice([-1.0, 1.0], _WIDE) * rng.uniform(0.5, 1.5, _WIDE)
+        place = (np.arange(_WIDE), rng.integers(_FEATURES, size=_WIDE))
+        sides.append(sparse.csr_array((weights, place), shape=(_WIDE, _FEATURES)))
+    layers = [
+        Layer("input", 0, _FEATURES, "input"), Layer("hidden", 1, _WIDE, "linear"),
+        Layer("output", 2, _FEATURES, "linear"),
+    ]  # fmt: skip
+    before, after = sides
+    return LayeredDiGraph.from_arrays(layers, {("input", "hidden"): before.T.tocsr(), ("hidden", "output"): after})
 
 
 def _layered(

@@ -159,5 +159,7 @@ def _leaning(errors: dict[str, Any]) -> Verdict:
         says=(
             f"{hits} of {n} errors lean to the predicted class (random groups {100 * errors['random_mean']:.0f} %, p ="
             f" {p:.3g})."
+            if n
+            else "the network misclassifies no test image."
         ),
     )
