@@ -104,9 +104,8 @@ def blockmodel_communities(
         Most null copies, and level of the sensitive test; it ends sooner where the outcome is clear.
     rotations : int
         For an estimated number on dense weights: random rotations of the neurons with which the communities must
-        compare favourably, at level `alpha`. Otherwise the rows are a continuum, no neuron is special, and one
-        community is returned with the mode ``"continuum"``. 0 skips the comparison; fewer than 39 cannot reach the
-        default level.
+        compare favourably, to one in a thousand. Otherwise the rows are a continuum, no neuron is special, and one
+        community is returned with the mode ``"continuum"``. 0 skips the comparison.
     n_init : int
         K-means starts for every embedding, and restarts of the chosen size.
     seed : int, optional
@@ -173,7 +172,7 @@ def blockmodel_communities(
         if fit.rows.size > 1 and fit.profile is not None:
             fit.search(sizes, max_communities, n_init, seed_sequence(entropy, name), criterion)
             if fit.mode == "bound":
-                fit.compare_with_rotations(rotations, alpha, seed_sequence(entropy, name, "rotations"))
+                fit.compare_with_rotations(rotations, seed_sequence(entropy, name, "rotations"))
             if sensitive and fit.mode == "none":
                 fit.look_closer(replicates, alpha, seed_sequence(entropy, name, "null"))
         fits[name] = fit
@@ -298,18 +297,17 @@ class _Fit:
             self._settle(max(whole, key=curve.__getitem__, default=least), asked=True)
             self.mode = "weak evidence"
 
-    def compare_with_rotations(self, rotations: int, alpha: float, seed: np.random.SeedSequence) -> None:
+    def compare_with_rotations(self, rotations: int, seed: np.random.SeedSequence) -> None:
         """Give the communities up where rotated neurons would show as many."""
         assert self.outcome is not None
         self.alignment = alignment_test(
             self._search,
             self.outcome.size,
             rotations=rotations,
-            alpha=alpha,
             rng=np.random.default_rng(seed),
             seed=seed,
         )
-        if self.alignment is not None and not self.alignment.holds(alpha):
+        if self.alignment is not None and not self.alignment.holds:
             self._settle(1)
             self.mode = "continuum"
 
