@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch.utils._pytree import tree_map
 
 from innersight_graph.detection.em import must_be_whole
 from innersight_graph.errors import InputError
+from innersight_graph.evaluation.closings import DEFAULT_MEMORY
 from innersight_graph.evaluation.members import Members
 from innersight_graph.evaluation.progress import Interrupted, steps
 from innersight_graph.evaluation.result import Evaluation, decode, encode
@@ -20,7 +25,7 @@ from innersight_graph.files import MALFORMED, parse_json, read_text, write_text
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.partition import Partition
-from innersight_graph.probe.batches import same_data
+from innersight_graph.probe.batches import is_out_of_memory, same_data
 from innersight_graph.provenance import digest, environment, options_of
 
 if TYPE_CHECKING:
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Report", "evaluate"]
 
 FORMAT = "innersight-report/1"
+# Shares of its memory that an evaluator gets, one after another, when the device has too little; at last the CPU.
+_SHARES = (1, 1 / 4, 1 / 16)
 
 
 @dataclass(frozen=True, repr=False)
@@ -186,7 +193,8 @@ def evaluate(
         Evaluators to run at the same time, in threads of this process, unless they share a model; default one after
         another.
     max_memory : int, optional
-        Bytes of extra tensors an evaluator may hold at a time; default 256 MiB.
+        Bytes of extra tensors an evaluator may hold at a time; default 256 MiB. A device that runs out of memory is
+        tried again with less, then the score is computed on a copy of the model on the CPU, with a warning each time.
     allow_test_selection : bool, default False
         Score a partition that was itself chosen on the data it is scored on. Refused by default, because such scores
         flatter the partition; if allowed, the report says so.
@@ -254,8 +262,7 @@ def _scores(
             own = dict(options)
             if getattr(evaluator, "cheap", False):
                 own["nulls"] = cheap_draws(own["nulls"])
-            result: Evaluation = evaluator.evaluate(members.graph, members.partition, **own)
-            return result
+            return _within_memory(evaluator, members, own)
         return Evaluation(
             name, float(evaluator(members.graph, members.partition)), np.full(len(members.partition), np.nan)
         )
@@ -270,6 +277,36 @@ def _scores(
 
     results = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(score)(name) for name in wanted)
     yield from zip(wanted, results, strict=True)
+
+
+def _within_memory(evaluator: Any, members: Members, options: dict[str, Any]) -> Evaluation:
+    """Run an evaluator with less and less memory, at last on a copy of its model on the CPU, and say so."""
+    model: Any = getattr(evaluator, "model", None)
+    for share in _SHARES:
+        own = (
+            options if share == 1 else options | {"max_memory": int((options["max_memory"] or DEFAULT_MEMORY) * share)}
+        )
+        try:
+            result: Evaluation = evaluator.evaluate(members.graph, members.partition, **own)
+            return result
+        except (RuntimeError, InputError) as error:
+            if model is None or not is_out_of_memory(error):
+                raise
+        # Outside the handler: the error holds the tensors of the attempt that failed.
+        torch.cuda.empty_cache()
+        then = "in smaller batches" if share > _SHARES[-1] else "on a copy of the model on the CPU"
+        warnings.warn(
+            f"The device ran out of memory: {evaluator.name!r} is computed again {then}. The result is the same; pass "
+            "smaller batches or a smaller max_memory.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    elsewhere: dict[int, Any] = {id(model): deepcopy(model).to("cpu")}
+    for name in ("data", "images"):
+        data = getattr(evaluator, name, None)
+        elsewhere[id(data)] = tree_map(lambda leaf: leaf.to("cpu") if isinstance(leaf, torch.Tensor) else leaf, data)
+    result = deepcopy(evaluator, elsewhere).evaluate(members.graph, members.partition, **options)
+    return result
 
 
 def cheap_draws(nulls: int) -> int:

@@ -219,3 +219,68 @@ def test_a_part_of_a_search_is_never_kept_as_a_result(tmp_path: Path, monkeypatc
     whole = [{k: v for k, v in row.items() if k not in timings} for row in benchmark(tmp_path / "again.csv", **options)]
     assert [{k: v for k, v in row.items() if k not in timings} for row in finished] == whole[: len(finished)]
     assert len(finished) < len(whole)
+
+
+# ---------------------------------------------------------------------- a device whose memory runs out
+
+
+class Tight(nn.Module):
+    """Says what CUDA says, for its first calls, or until it is moved to the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2 = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.failures: float = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.failures > 0:
+            self.failures -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        out: torch.Tensor = self.fc2(torch.relu(self.fc1(x)))
+        return out
+
+    def to(self, *arguments: Any, **options: Any) -> Any:
+        self.failures = 0
+        return super().to(*arguments, **options)
+
+
+TIGHT = Tight().eval()
+LIVE: dict[str, Callable[[Any], Any]] = {
+    "sensitivity": lambda H: isg.Sensitivity(TIGHT, X),
+    "consistency": lambda H: isg.Consistency(TIGHT, X),
+    "ablation": lambda H: isg.Ablation(TIGHT, (X, Y)),
+    "occlusion": lambda H: isg.Occlusion(TIGHT, X, window=2),
+    "activation_level": lambda H: isg.ActivationLevel(TIGHT, (X, Y)),
+    "score": lambda H: isg.PartitionScore(TIGHT, (X, Y), H),
+}
+
+
+@pytest.mark.parametrize("name", LIVE)
+@pytest.mark.parametrize("failures", [1, float("inf")])
+def test_a_score_needs_less_memory_when_there_is_too_little(name: str, failures: float) -> None:
+    TIGHT.failures = 0
+    H = isg.neuron_graph(TIGHT, X)
+    Q = isg.random_communities(H, 2, seed=0)
+    expected = isg.evaluate(H, Q, LIVE[name](H), nulls=3, seed=0)
+    TIGHT.failures = failures
+    with pytest.warns(RuntimeWarning, match="ran out of memory") as said:
+        found = isg.evaluate(H, Q, LIVE[name](H), nulls=3, seed=0)
+    told = [str(warning.message) for warning in said if "ran out of memory" in str(warning.message)]
+    assert "in smaller batches" in told[0]
+    assert ("on a copy of the model on the CPU" in told[-1]) == (failures > 1)
+    assert TIGHT.failures == (failures if failures > 1 else 0)
+    (one,), (other,) = expected.evaluations.values(), found.evaluations.values()
+    assert other.value == pytest.approx(one.value, rel=1e-6)
+    np.testing.assert_allclose(other.per_community, one.per_community, rtol=1e-6)
+
+
+def test_too_little_memory_elsewhere_is_told_with_what_helps() -> None:
+    TIGHT.failures = 0
+    H = isg.neuron_graph(TIGHT, X)
+    TIGHT.failures = float("inf")
+    with pytest.raises(isg.InputError, match=r"out of memory.*smaller batches"):
+        isg.activations(TIGHT, X, H)
+    with pytest.raises(isg.InnerSightError, match="out of memory"):
+        isg.neuron_graph(TIGHT, X)
+    TIGHT.failures = 0

@@ -67,10 +67,14 @@ def observe(
                     model(*args, **kwargs)
                 except (RuntimeError, TypeError, ValueError, IndexError) as error:
                     shapes = [tuple(x.shape) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+                    advice = (
+                        "Pass smaller batches, or move the model to the CPU."
+                        if isinstance(error, torch.OutOfMemoryError)
+                        else "Check that every batch has the shape, type and device the model expects."
+                    )
                     raise InputError(
                         f"The model (on {device}) failed on a batch of shapes {shapes}: {type(error).__name__}: "
-                        f"{error}. "
-                        "Check that every batch has the shape, type and device the model expects."
+                        f"{error}. {advice}"
                     ) from error
             missing = sorted(set(points) - set(maps))
             if missing:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from innersight_graph.errors import InputError
 
-__all__ = ["Batch", "Batches", "Held", "Watch", "held", "plainly", "same_data", "select_output"]
+__all__ = ["Batch", "Batches", "Held", "Watch", "held", "is_out_of_memory", "plainly", "same_data", "select_output"]
 
 Output = Callable[[Any], torch.Tensor] | str | int | None
 
@@ -212,6 +212,13 @@ def same_data(a: Any, b: Any) -> bool:
     if isinstance(a, tuple | list) and isinstance(b, tuple | list) and len(a) == len(b) and len(a):
         return a is b or all(x is y for x, y in zip(a, b, strict=True))
     return a is b
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was made of, says that the device has too little memory."""
+    while error is not None and not isinstance(error, torch.OutOfMemoryError):
+        error = error.__cause__
+    return error is not None
 
 
 def select_output(result: Any, output: Output = None) -> torch.Tensor:

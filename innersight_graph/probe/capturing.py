@@ -234,12 +234,15 @@ def forward(model: nn.Module, batch: Batch, output: Output = None) -> torch.Tens
             for x in torch.utils._pytree.tree_leaves((batch.args, batch.kwargs))
             if isinstance(x, torch.Tensor)
         }
+        advice = (
+            "Pass smaller batches or a smaller max_memory, or move the model to the CPU."
+            if isinstance(error, torch.OutOfMemoryError)
+            else "Pass data of the shape, type and device the model was trained on, as (inputs, targets) batches."
+        )
         raise InputError(
             f"The model could not run on a batch with inputs of shape {', '.join(map(str, shapes))} "
             f"({', '.join(sorted(kinds))}). It said: "
-            f"{' '.join(str(error).split())[:300]}. Pass data of the shape, type and device the model was trained "
-            f"on, as (inputs, targets) "
-            "batches."
+            f"{' '.join(str(error).split())[:300]}. {advice}"
         ) from error
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from innersight_graph.probe.batches import Batch
+from innersight_graph.probe.batches import Batch, is_out_of_memory
 from innersight_graph.probe.session import hooked
 from innersight_graph.probe.sites import Site, first_tensor, named_modules
 
@@ -86,8 +86,9 @@ def locate_points(model: nn.Module, batch: Batch, sites: Mapping[str, Site]) -> 
     for part in ([batch.rows(slice(0, 1))] if batch.size > 1 else []) + [batch]:
         try:
             return dict(sites) | _located(model, part, sought)
-        except (RuntimeError, ValueError, TypeError, IndexError):
-            continue
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
     return dict(sites)
 
 

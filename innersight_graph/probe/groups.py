@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from innersight_graph.errors import InputError, UnsupportedLayerError
-from innersight_graph.probe.batches import Batch, Output, select_output
+from innersight_graph.probe.batches import Batch, Output, is_out_of_memory, select_output
 from innersight_graph.probe.capturing import Pass, forward, recorded, watched
 from innersight_graph.probe.closing import Closed, closed_parameters, closing
 from innersight_graph.probe.functions import locate_points
@@ -138,7 +138,8 @@ class GroupCloser:
                 if known is None and not (self._confirmed(batch, groups, value, result) or attempt == order[-1]):
                     raise RuntimeError("a single closing gives other outputs")
             except (RuntimeError, NotImplementedError, ValueError) as error:
-                if attempt == order[-1]:
+                # Another way of closing is no help against too little memory; `evaluate` tries with less at a time.
+                if attempt == order[-1] or is_out_of_memory(error):
                     raise
                 failure = error
                 continue
