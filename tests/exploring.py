@@ -23,14 +23,23 @@ budgets = pytest.mark.parametrize(
 
 WEIGHTS = st.one_of(
     st.just(0.0),
-    st.sampled_from([1.0, -1.0, 0.5, -0.5, 2.0, 1e-30, -1e30, 3.4e38]),
+    # The last ones: the smallest number there is (a denormal), the smallest with full precision, the largest.
+    st.sampled_from([1.0, -1.0, 0.5, -0.5, 2.0, 1e-30, -1e30, -0.0, 1e-45, -1e-45, 1.1754944e-38, 3.4e38, -3.4e38]),
     st.floats(-8, 8, width=32, allow_nan=False),
 )
+# What a NetworkX graph may carry as a weight: not all of it can be one.
+ODD_WEIGHTS: list[Any] = [
+    {}, {"weight": 2}, {"weight": -0.5}, {"weight": 0}, {"weight": True}, {"weight": 1e-45}, {"weight": 1e300},
+    {"weight": -(10**40)}, {"weight": 10**400}, {"weight": float("nan")}, {"weight": float("-inf")}, {"weight": "3"},
+    {"weight": None}, {"weight": [1]}, {"weight": 2j}, {"weight": np.float32(0.25)},
+]  # fmt: skip
 NAMES = st.one_of(
     st.sampled_from(["fc", "layer1.0.conv", "input", "graph", "", " ", "a/b", "a:b", "é", "ネット", "0"]),
     st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=5),
 )
 IDS = st.one_of(NAMES, st.integers(-5, 5), st.tuples(st.just("a node"), st.integers(0, 3)), st.booleans())
+# Ids that no file can hold stand among those that any can.
+ODD_IDS = st.one_of(IDS, st.frozensets(st.integers(0, 2)), st.floats(allow_nan=False), st.just(10**30))
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -84,15 +93,41 @@ def layered(draw: Any, weights: Any = WEIGHTS, plain: bool = False) -> isg.Layer
 
 
 @st.composite
-def plain_graphs(draw: Any) -> nx.Graph:
-    """Return any kind of NetworkX graph, weighted or not."""
+def plain_graphs(draw: Any, odd: bool = False) -> nx.Graph:
+    """Return any kind of NetworkX graph, weighted or not; if odd, with weights, ids and layers that may be none."""
     graph = draw(st.sampled_from([nx.Graph, nx.DiGraph, nx.MultiGraph, nx.MultiDiGraph]))()
-    nodes = draw(st.lists(IDS.filter(lambda node: node is not None), min_size=1, max_size=8, unique_by=lambda n: (n,)))
-    graph.add_nodes_from(nodes)
+    graph.add_nodes_from(draw(st.lists(ODD_IDS if odd else IDS, min_size=1, max_size=8, unique_by=lambda n: (n,))))
     ends = st.sampled_from(list(graph))
+    weights = st.sampled_from(ODD_WEIGHTS if odd else ODD_WEIGHTS[:4])
     for u, v in draw(st.lists(st.tuples(ends, ends), max_size=20)):
-        graph.add_edge(u, v, **draw(st.sampled_from([{}, {"weight": 2}, {"weight": -0.5}, {"weight": 0}])))
+        graph.add_edge(u, v, **draw(weights))
+    if odd and draw(st.booleans()):
+        layers = st.sampled_from([0, 1, 1.5, "a", "", None, (1,), [1], float("nan"), True])
+        for node in graph:
+            graph.nodes[node].update(draw(st.sampled_from([{}, {"index": 0}, {"index": -3}])))
+            graph.nodes[node][draw(st.sampled_from(["layer", "layer", "subset"]))] = draw(layers)
     return graph
+
+
+@st.composite
+def options(draw: Any) -> dict[str, Any]:
+    """Return keyword arguments of detectors: sensible, at the edge, and beyond it."""
+    numbers = st.sampled_from([0, 1, 2, 3, 7, -1, 10**9, 0.5, 1.0, 1e-300, float("nan"), float("inf"), "2", None, True])
+    values: dict[str, Any] = {
+        "n_communities": st.one_of(numbers, st.sampled_from([[1, 2], [], range(1, 4), [3, 3, 1], {"graph": 2}])),
+        "density": numbers, "resolution": numbers, "n_init": numbers, "max_iter": numbers, "seed": numbers,
+        "gauge": st.sampled_from(["balanced", "none", "", None]),
+        "sign": st.sampled_from(["signed", "positive", "absolute", "both"]),
+        "scope": st.sampled_from(["layer", "graph", "world"]),
+        "likelihood": st.sampled_from(["bernoulli", "multinomial", "gauss"]),
+        "criterion": st.sampled_from(["icl", "held-out", "luck", len]),
+        "init": st.sampled_from(["random", "structured", "k-means++", "spectral", "luck"]),
+        "thresholds": st.sampled_from([None, {}, {"xi1": 0.5, "xi2": -0.5}, {"xi1": -1, "xi2": 1}, {"xi1": "a"}, 3]),
+        "layers": st.sampled_from([None, [], "graph", ["fc"], ["nobody"], "", 3]),
+        "joint": st.booleans(), "sensitive": st.booleans(),
+    }  # fmt: skip
+    chosen = draw(st.lists(st.sampled_from(sorted(values)), unique=True, max_size=4))
+    return {name: draw(values[name]) for name in chosen}
 
 
 @st.composite

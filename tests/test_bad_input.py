@@ -44,6 +44,8 @@ HALF.nodes["a"]["layer"] = 0
 NAN = nx.DiGraph()
 NAN.add_edge("a", "b", weight=float("nan"))
 
+NONE = nx.DiGraph()
+NONE.add_node("a", layer=None)
 MAPPED = nx.DiGraph()
 MAPPED.add_node("a", layer={"name": "fc"})
 
@@ -104,6 +106,13 @@ OPTIONS: dict[str, tuple[Call, Errors, str]] = {
     "init": (lambda: isg.em_communities(G, 2, init="luck"), InputError, "luck"),
     "n_init 0": (lambda: isg.em_communities(G, 2, n_init=0), InputError, "n_init"),
     "max_iter 0": (lambda: isg.em_communities(G, 2, max_iter=0), InputError, "max_iter"),
+    "max_iter None": (lambda: isg.em_communities(G, 2, max_iter=None), InputError, "max_iter"),
+    "thresholds of text": (lambda: isg.em_communities(G, 2, thresholds={"xi1": "a", "xi2": 0}), InputError, "thresholds"),
+    "thresholds as number": (lambda: isg.em_communities(G, 2, thresholds=3), InputError, "thresholds"),
+    "layers as number": (lambda: isg.em_communities(G, 2, layers=3), InputError, "layers=3"),
+    "resolution as text": (lambda: isg.louvain_communities(G, resolution="2"), InputError, "resolution"),
+    "starts of Louvain": (lambda: isg.louvain_communities(G, n_init=None), InputError, "n_init"),
+    "starts of k-means": (lambda: isg.spectral_communities(G, 2, n_init=0), InputError, "n_init"),
     "engine": (lambda: isg.em_communities(G, 2, engine="abacus"), InputError, "abacus"),
     "seed negative": (lambda: isg.em_communities(G, 2, seed=-1), InputError, "seed"),
     "seed as text": (lambda: isg.em_communities(G, 2, seed="zero"), InputError, "seed"),
@@ -129,6 +138,12 @@ OPTIONS: dict[str, tuple[Call, Errors, str]] = {
 GRAPHS: dict[str, tuple[Call, Errors, str]] = {
     "layers without weights": (lambda: isg.em_communities(UNWEIGHTED, 1), GraphSchemaError, "weight"),
     "half of the layers": (lambda: isg.as_layered(HALF), GraphSchemaError, "'b'"),
+    "layer None": (lambda: isg.as_layered(NONE), GraphSchemaError, "by text or number"),
+    "weight beyond floats": (
+        lambda: isg.as_layered(nx.Graph([(0, 1, {"weight": 10**400})])),
+        GraphSchemaError,
+        "finite",
+    ),
     "layer as mapping": (lambda: isg.as_layered(MAPPED), GraphSchemaError, "by text or number"),
     "NaN weight": (lambda: isg.as_layered(NAN), GraphSchemaError, "nan"),
     "no graph": (lambda: isg.em_communities([1, 2, 3], 2), GraphSchemaError, "list"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import tempfile
 import warnings
@@ -12,7 +13,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from exploring import SEEDS, budgets, explore, is_told, labelled, layered, plain_graphs, tables
+from exploring import SEEDS, budgets, explore, is_told, labelled, layered, options, plain_graphs, tables
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
@@ -333,6 +334,60 @@ def test_detectors_return_a_partition_or_an_error_of_ours(budget: int) -> None:
         assert sum(map(len, P.cover(G))) == len(isg.as_layered(G))
 
     explore(
-        claim, budget, G=st.one_of(layered(NORMAL), plain_graphs()), method=st.sampled_from(METHODS), seed=SEEDS,
-        n=st.integers(1, 4),
+        claim, budget, G=st.one_of(layered(), layered(NORMAL), plain_graphs()), method=st.sampled_from(METHODS),
+        seed=SEEDS, n=st.integers(1, 4),
     )  # fmt: skip
+
+
+@budgets
+def test_any_option_on_any_graph_gives_a_result_or_an_error_of_ours(budget: int) -> None:
+    accepted = {
+        method: set(inspect.signature(getattr(isg, f"{method}_communities")).parameters)
+        for method in (*METHODS, "leiden")
+    }
+
+    def claim(G: Any, method: str, given: dict[str, Any]) -> None:
+        wanted = {name: value for name, value in given.items() if name in accepted[method]}
+        if method == "em":
+            wanted = {"init": "random", "n_init": 2, "engine": "numpy"} | wanted
+        # A thousand million starts would be made: no mistake, and no end.
+        if wanted.get("n_init") == 10**9 or method == "blockmodel":
+            wanted.pop("n_init", None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                P = isg.detect(G, method, **wanted)
+            except InnerSightError as error:
+                is_told(error)
+                return
+            assert sum(map(len, P.cover(G))) == len(isg.as_layered(G))
+            values = isg.evaluate(G, P, isg.Structure(isg.as_layered(G)), nulls=2, seed=0)
+            assert len(values.table()) == len(P)
+
+    explore(
+        claim, 2 * budget, G=st.one_of(layered(), plain_graphs(odd=True)), method=st.sampled_from(sorted(accepted)),
+        given=options(),
+    )  # fmt: skip
+
+
+@budgets
+def test_any_graph_has_a_page_a_picture_and_a_table(budget: int) -> None:
+    def claim(case: tuple[isg.LayeredDiGraph, dict[str, Any]]) -> None:
+        G, labels = case
+        P = isg.Partition.from_labels(G, labels, method="</script>")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            page = isg.make_page(G, P)
+            assert page.html.count("</script>") == isg.make_page(G, P).html.count("</script>") >= 1
+            assert page.policy["neurons"] == len(G)
+            assert len(isg.to_pyvis(G, P).nodes) == len(G)
+            table = isg.compare(G, {"one": P, "=two": P}, seed=0)
+            assert len(table.to_csv().splitlines()) == 3
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    isg.export_gexf(G, P, Path(folder, "g.gexf"))
+                    isg.export_graphml(G, P, Path(folder, "g.graphml"))
+                except InnerSightError as error:
+                    is_told(error)
+
+    explore(claim, max(6, budget // 20), case=labelled())

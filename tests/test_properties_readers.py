@@ -19,7 +19,9 @@ from exploring import budgets, damage, explore, is_told
 from hypothesis import strategies as st
 
 import innersight_graph as isg
+from innersight_graph.comparison import read_results
 from innersight_graph.errors import InnerSightError
+from innersight_graph.neuronize.closing import Closing
 from innersight_graph.neuronize.load import read_weights
 
 
@@ -66,6 +68,17 @@ def report() -> isg.Report:
     return isg.evaluate(G, isg.random_communities(G, 2, seed=0), isg.Structure(G), nulls=3, seed=0)
 
 
+RESULTS = (
+    "task,contender,number,seed,ari,ami,found,stability,seconds,megabytes,note,record\n"
+    "layers/4,random,known,1000,0.01,0.02,4,,0.001,,,0123456789abcdef\n"
+    "layers/4,by degree,known,1000,0.5,0.25,4,1.0,0.002,90.5,,0123456789abcdef\n"
+)
+CLOSING = (
+    '{"module":"1","call":0,"path":[],"axis":1,"rows":[0,2],"exact":true,"operator":"aten::relu","occurrence":0,'
+    '"weight":"0.weight","weight_axis":0,"weight_start":0,"bias":"0.bias","direct":true,"operator_axis":1}'
+)
+
+
 # Name of the file, how to write it, how to read it.
 CASES: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "npz": ("g.npz", lambda p: graph().save(p), isg.LayeredDiGraph.load),
@@ -78,6 +91,12 @@ CASES: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "checkpoint": ("w.pt", checkpoint, read_weights),
     "idx": ("train-images-idx3-ubyte", lambda p: idx(p, bytes), lambda p: isg.load_mnist(p.parent)),
     "idx packed": ("train-images-idx3-ubyte.gz", lambda p: idx(p, gzip.compress), lambda p: isg.load_mnist(p.parent)),
+    "results": ("r.csv", lambda p: p.write_text(RESULTS), read_results),
+    "closing": (
+        "c.json",
+        lambda p: p.write_text(CLOSING),
+        lambda p: Closing.parse(p.read_bytes().decode("utf-8", "replace")),
+    ),
     "picture": ("cat/9.png", pictures, lambda p: isg.load_image_folder(p.parent.parent, size=8)),
 }
 

@@ -13,7 +13,15 @@ from innersight_graph.errors import InputError
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.partition import Partition
 
-__all__ = ["assemble", "check_n_communities", "live_layers", "resolve_layers", "resolve_seed", "seed_sequence"]
+__all__ = [
+    "assemble",
+    "check_n_communities",
+    "check_starts",
+    "live_layers",
+    "resolve_layers",
+    "resolve_seed",
+    "seed_sequence",
+]
 
 Indices = npt.NDArray[np.intp]
 
@@ -44,10 +52,21 @@ def resolve_layers(G: Any, layers: str | Iterable[str] | None) -> tuple[str, ...
             )
         hidden: tuple[str, ...] = G.hidden_layers
         return hidden
+    if not isinstance(layers, Iterable):
+        raise InputError(
+            f"layers={layers!r} came; the name of a layer or a list of names was expected, or None for every hidden "
+            "layer."
+        )
     wanted = {G.layer(name).name for name in ([layers] if isinstance(layers, str) else layers)}
     if not wanted:
         raise InputError("layers is empty. Name at least one layer, or pass None for every hidden layer.")
     return tuple(layer.name for layer in G.layers if layer.name in wanted)
+
+
+def check_starts(n_init: Any) -> None:
+    """Raise InputError unless a number of starts is one."""
+    if isinstance(n_init, bool) or not isinstance(n_init, (int, np.integer)) or n_init < 1:
+        raise InputError(f"n_init={n_init!r} came; a whole number of starts was expected, at least one.")
 
 
 def live_layers(G: Any, layers: str | Iterable[str] | None = None) -> Iterator[tuple[str, Indices, Indices]]:

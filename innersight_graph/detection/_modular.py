@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from innersight_graph.detection._layers import assemble, live_layers, resolve_seed, seed_sequence
+from innersight_graph.detection._layers import assemble, check_starts, live_layers, resolve_seed, seed_sequence
 from innersight_graph.errors import InputError
 from innersight_graph.graph.gauge import balance
 from innersight_graph.graph.interchange import as_layered
@@ -122,12 +123,11 @@ def _check(scope: str, sign: str, resolution: float, n_init: int) -> None:
         )
     if sign not in SIGNS:
         raise InputError(f"sign={sign!r} is unknown. Use one of {', '.join(map(repr, SIGNS))}.")
-    if not (np.isfinite(resolution) and resolution >= 0):
+    if not isinstance(resolution, Real) or not (np.isfinite(resolution) and resolution >= 0):
         raise InputError(
             f"resolution={resolution!r} came; a finite number from 0 up was expected, 1.0 being plain modularity."
         )
-    if n_init < 1:
-        raise InputError(f"n_init={n_init!r} came; at least one start was expected.")
+    check_starts(n_init)
 
 
 Found = tuple[dict[str, Labels], dict[str, dict[str, Any]]]

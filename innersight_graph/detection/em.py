@@ -279,7 +279,9 @@ def _check_options(
             function = "" if name == "likelihood" else ", or pass a function"
             raise InputError(f"{name}={value!r} is unknown. Use one of {', '.join(map(repr, known))}{function}.")
     for name, number in (("n_init", n_init), ("max_iter", max_iter)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1):
+        if name == "n_init" and number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
             raise InputError(f"{name}={number!r} came; a whole number from 1 was expected.")
     if not tol == tol or not 0 <= prior < float("inf"):
         raise InputError(f"tol={tol!r} and prior={prior!r} came; a number, and a non-negative number, were expected.")

@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from innersight_graph.detection._clustering import dense, spectral_labels, spectral_search, stability
-from innersight_graph.detection._layers import assemble, live_layers, resolve_layers, resolve_seed, seed_sequence
+from innersight_graph.detection._layers import (
+    assemble,
+    check_starts,
+    live_layers,
+    resolve_layers,
+    resolve_seed,
+    seed_sequence,
+)
 from innersight_graph.errors import InputError
 from innersight_graph.graph.gauge import balance
 from innersight_graph.graph.interchange import as_layered
@@ -236,10 +243,12 @@ class _Network:
     def cluster(self, n_communities: int, seed: np.random.SeedSequence, n_init: int, adjacency: Any = None) -> Ints:
         """Cluster the network, or a shuffled copy of it."""
         found = self.adjacency() if adjacency is None else adjacency
+        check_starts(n_init)
         return spectral_labels(found, self._number(n_communities), seed, n_init=n_init)
 
     def search(self, n_communities: int, seed: np.random.SeedSequence, n_init: int) -> tuple[Ints, list[Ints]]:
         """Cluster the network, and again with fewer starts to see how sure the clusters are."""
+        check_starts(n_init)
         return spectral_search(self.adjacency(), self._number(n_communities), seed, n_init=n_init)
 
     def _number(self, n_communities: Any) -> int:

@@ -132,18 +132,17 @@ class Structure:
         """Both signs' terms together with one block of the neighbours left out in turn: ``(n_blocks, k)``."""
         signs = binarize(G, groups.layer, **profile)
         member = groups.one_hot().astype(np.float64)
-        found = np.zeros((1, len(member)))
+        n_blocks = min(BLOCKS, signs.activation_in.shape[1] + signs.activation_out.shape[1])
+        found = np.zeros((n_blocks, len(member)))
         for table in (
             np.hstack([signs.activation_in, signs.activation_out]),
             np.hstack([signs.inhibition_in, signs.inhibition_out]),
         ):
             # Members that have each neighbour; a neuron shares none with itself.
             counts = member @ table.astype(np.float64)
-            blocks = [np.arange(table.shape[1]) % BLOCKS != block for block in range(min(BLOCKS, table.shape[1]))]
-            found = found + np.array([
-                self._modularity(counts[:, kept] @ counts[:, kept].T - np.diag(counts[:, kept].sum(axis=1)))
-                for kept in blocks
-            ])  # fmt: skip
+            for block in range(n_blocks):
+                kept = counts[:, np.arange(table.shape[1]) % BLOCKS != block]
+                found[block] += self._modularity(kept @ kept.T - np.diag(kept.sum(axis=1)))
         return found
 
     def _overlap(self, G: LayeredDiGraph, layer: str, profile: dict[str, Any]) -> tuple[FloatArray, FloatArray]:

@@ -200,7 +200,13 @@ def _where(weights: Any, threshold: float, sign: int, tie: float) -> BoolArray:
 
 
 def _by_thresholds(G: LayeredDiGraph, layer: str, thresholds: Mapping[str, float]) -> SignedProfile:
-    xi = {name: float(thresholds[name]) for name in THRESHOLDS if name in thresholds}
+    try:
+        xi = {name: float(thresholds[name]) for name in THRESHOLDS if name in thresholds}
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"thresholds={thresholds!r} came; a mapping of 'xi1' and 'xi2', perhaps 'xi3' and 'xi4', to numbers was "
+            "expected. Leave it out to choose connections by density."
+        ) from error
     if set(thresholds) - set(THRESHOLDS) or not {"xi1", "xi2"} <= set(xi):
         raise InputError(
             f"thresholds has the keys {sorted(thresholds)}; 'xi1' and 'xi2' were expected, with 'xi3' and 'xi4' where "

@@ -83,7 +83,7 @@ def _read_one_layer(D: nx.Graph, weight: str) -> Read:
 def _read_layered(D: nx.DiGraph, key: str, weight: str) -> Read:
     members: dict[Any, list[Hashable]] = {}
     for node, data in D.nodes(data=True):
-        if isinstance(data[key], (dict, list, set)):
+        if data[key] is None or isinstance(data[key], (dict, list, set)):
             raise GraphSchemaError(
                 f"The node {node!r} has {key}={data[key]!r}. Name the layers by text or number them, so that neurons "
                 "can share one."
