@@ -107,7 +107,7 @@ OPTIONS: dict[str, tuple[Call, Errors, str]] = {
     "n_init 0": (lambda: isg.em_communities(G, 2, n_init=0), InputError, "n_init"),
     "max_iter 0": (lambda: isg.em_communities(G, 2, max_iter=0), InputError, "max_iter"),
     "max_iter None": (lambda: isg.em_communities(G, 2, max_iter=None), InputError, "max_iter"),
-    "thresholds of text": (lambda: isg.em_communities(G, 2, thresholds={"xi1": "a", "xi2": 0}), InputError, "thresholds"),
+    "thresholds of text": (lambda: isg.em_communities(G, 2, thresholds={"xi1": "a", "xi2": 0}), InputError, "xi1"),
     "thresholds as number": (lambda: isg.em_communities(G, 2, thresholds=3), InputError, "thresholds"),
     "layers as number": (lambda: isg.em_communities(G, 2, layers=3), InputError, "layers=3"),
     "resolution as text": (lambda: isg.louvain_communities(G, resolution="2"), InputError, "resolution"),
