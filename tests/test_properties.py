@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import pickle
 import tempfile
 import warnings
@@ -391,3 +392,27 @@ def test_any_graph_has_a_page_a_picture_and_a_table(budget: int) -> None:
                     is_told(error)
 
     explore(claim, max(6, budget // 20), case=labelled())
+
+
+# ---------------------------------------------------------------------- what broke something once
+
+
+def test_a_layer_without_a_connection_has_a_structure() -> None:
+    G = isg.LayeredDiGraph.from_arrays([isg.Layer("fc", 0, 5, "linear")], {})
+    P = isg.Partition.from_labels(G, {"fc": [1, 1, 4, 3, 2]}, method="test")
+    report = isg.evaluate(G, P, isg.Structure(G), nulls=3, seed=0)
+    assert report.evaluations["structure"].per_community.tolist() == [0.0] * 4
+    assert len(isg.make_page(G, P).html) > 10_000
+
+
+@pytest.mark.parametrize("method", [*METHODS, "leiden"])
+def test_a_layer_of_silent_neurons_only_is_no_obstacle(method: str) -> None:
+    layers = [isg.Layer(name, depth, 3, "linear") for depth, name in enumerate(("input", "fc", "silent", "out"))]
+    rng = np.random.default_rng(0)
+    names = [layer.name for layer in layers]
+    pairs = {(a, b): rng.normal(size=(3, 3)) for a, b in itertools.pairwise(names)}
+    G = isg.LayeredDiGraph.from_arrays(layers, pairs, node_attributes={"silent": {"silent": [True] * 3}})
+    options: dict[str, Any] = {} if method in ("louvain", "leiden") else {"n_communities": 1}
+    P = isg.detect(G, method, layers=["fc", "silent"], seed=0, **options)
+    assert sum(map(len, P.restrict("silent"))) == 3
+    assert sum(map(len, P.restrict("fc"))) == 3

@@ -53,7 +53,7 @@ def connection_cost(
     cost = 0.0
     for (s, t), W in weights.items():
         distance = np.abs(positions[s][:, None] - positions[t][None, :])
-        cost += float(np.mean(np.abs(W) * (length * distance + gap)))
+        cost += float(np.mean(np.abs(W) * (length * distance + gap))) if W.size else 0.0
     return cost
 
 
@@ -175,7 +175,8 @@ def _place(weights: Mapping[Pair, Floats], positions: dict[str, Floats], sweeps:
             slots = np.sort(current)
             cost = np.zeros((current.size, current.size))
             for (s, t), W in weights.items():
-                if s == t:
+                # A layer of silent neurons only has no place in the line.
+                if s == t or not W.size:
                     continue
                 facing, other = (W, t) if s == name else (W.T, s)
                 if name in (s, t):
