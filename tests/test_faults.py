@@ -10,6 +10,7 @@ import textwrap
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,28 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(small_disk: tuple[Path, int
     assert "Free some room" in done.stdout
     assert target.read_bytes() == b"the old one"
     assert list(folder.iterdir()) == [target]
+
+
+@POSIX
+def test_a_full_disk_keeps_the_rows_of_a_benchmark(small_disk: tuple[Path, int]) -> None:
+    from innersight_graph.comparison import benchmark, read_results
+
+    folder, limit = small_disk
+    if limit:
+        return  # no file system of its own could be mounted; a limit on files would outlast this test
+    path = folder / "results.csv"
+    options: dict[str, Any] = {"tasks": ["layers/4"], "contenders": ["random", "by degree"]}
+    before = benchmark(path, seeds=range(1), **options)
+    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+        while filler.write(bytes(4096)):
+            pass
+    with pytest.raises(WriteError, match="Those before it are kept"):
+        benchmark(path, seeds=range(60), **options)
+    kept = read_results(path)
+    assert kept[: len(before)] == before
+    assert len(kept) < 120
+    (folder / "filler").unlink()
+    assert benchmark(path, seeds=range(len(kept) // 2 + 2), **options)[: len(kept)] == kept
 
 
 READ_ONLY = """

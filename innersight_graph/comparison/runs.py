@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -221,7 +222,9 @@ class _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        # Every line was flushed; closing tries again only what could not be written, and was told.
+        with suppress(OSError):
+            self.file.close()
 
 
 def _write_records(path: Path, contenders: Mapping[str, Contender]) -> dict[str, str]:
