@@ -366,8 +366,8 @@ def test_any_option_on_any_graph_gives_a_result_or_an_error_of_ours(budget: int)
             assert len(values.table()) == len(P)
 
     explore(
-        claim, 2 * budget, G=st.one_of(layered(), plain_graphs(odd=True)), method=st.sampled_from(sorted(accepted)),
-        given=options(),
+        claim, max(24, budget), G=st.one_of(layered(), plain_graphs(odd=True)),
+        method=st.sampled_from(sorted(accepted)), given=options(),
     )  # fmt: skip
 
 
