@@ -104,8 +104,8 @@ def blockmodel_communities(
         Most null copies, and level of the sensitive test; it ends sooner where the outcome is clear.
     rotations : int
         For an estimated number on dense weights: random rotations of the neurons with which the communities must
-        compare favourably, to one in a thousand. Otherwise the rows are a continuum, no neuron is special, and one
-        community is returned with the mode ``"continuum"``. 0 skips the comparison.
+        compare favourably, by four standard deviations. Otherwise the rows are a continuum, no neuron is special, and
+        one community is returned with the mode ``"continuum"``. 0 skips the comparison.
     n_init : int
         K-means starts for every embedding, and restarts of the chosen size.
     seed : int, optional

@@ -20,8 +20,9 @@ from innersight_graph.detection._blockmodel.search import Search
 from innersight_graph.detection._blockmodel.start import Direction, one_direction
 
 _MARGIN = 1.1
-# A rotation must be refused where nothing is special: one false alarm in a thousand layers, over both tests.
-LEVEL = 0.001
+# Over both tests. Of 120 layers turned by a random rotation one was 3.9 and one −3.8 deviations off: the far tails are
+# heavier than the normal ones that this level is of. Communities of real neurons were 6 to 50 deviations off.
+LEVEL = 0.0001
 
 
 @dataclass(frozen=True)
