@@ -353,7 +353,7 @@ def test_any_option_on_any_graph_gives_a_result_or_an_error_of_ours(budget: int)
             # Choosing the number takes seconds of random tables, even on a tiny graph.
             wanted = {"n_communities": 2, "init": "random", "n_init": 2, "engine": "numpy"} | wanted
         # A thousand million starts would be made: no mistake, and no end.
-        if wanted.get("n_init") == 10**9 or method == "blockmodel":
+        if wanted.get("n_init") == 10**9:
             wanted.pop("n_init", None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -26,6 +26,7 @@ from innersight_graph.detection._blockmodel.variational import State, soften
 from innersight_graph.detection._layers import (
     assemble,
     check_n_communities,
+    check_starts,
     live_layers,
     resolve_seed,
     seed_sequence,
@@ -157,10 +158,10 @@ def blockmodel_communities(
     _check(degree, ("auto", "total", "sign"), "degree")
     if not 0 < keep <= 1 or levels < 1 or max_communities < 1 or replicates < 1 or n_init < 1:
         raise InputError(
-            f"keep={keep}, levels={levels}, max_communities={max_communities}, replicates={replicates} and "
-            f"n_init={n_init} came: "
+            f"keep={keep}, levels={levels}, max_communities={max_communities} and replicates={replicates} came: "
             "keep must lie in (0, 1] and the others be at least 1."
         )
+    check_starts(n_init)
     graph = as_layered(G)
     entropy = resolve_seed(seed)
     reading = _Reading(weights, keep, levels, degree)

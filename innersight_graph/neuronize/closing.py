@@ -194,16 +194,14 @@ def choose_step(steps: Steps, own: Iterable[int]) -> tuple[int, int | None, bool
 
 
 def _copied_from(steps: Steps, number: int) -> int:
-    """Return the step that this one only copies, if it does: a flatten copies where channels lie innermost in memory.
+    """Return the module's output that this step only copies, if it does.
 
-    A copy stays the closing point where it alone can be reached: as a module's output, or with the neurons on one axis.
+    A flatten copies where channels lie innermost in memory, and the same model must be closed at the same point there.
     """
     step = steps[number]
-    while step.operator == "aten::clone" and len(step.parents) == 1:
-        parent = steps[step.parents[0]]
-        if parent.axis is None or (step.seen and not parent.seen):
-            break
-        number, step = step.parents[0], parent
+    while step.operator == "aten::clone" and len(step.parents) == 1 and steps[step.parents[0]].seen:
+        number = step.parents[0]
+        step = steps[number]
     return number
 
 
