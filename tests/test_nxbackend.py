@@ -101,17 +101,13 @@ def test_the_info_names_exactly_what_is_implemented() -> None:
 
 
 def test_the_info_function_is_light() -> None:
+    # NetworkX calls it whenever it is imported.
     code = (
-        "import sys, re, pathlib, importlib.metadata, time; t = time.process_time(); from innersight_graph._nxinfo "
-        "import get_info; get_info()\n"
-        "print(time.process_time() - t, sorted({'networkx', 'numpy', 'scipy', 'torch', 'sklearn'} & set(sys.modules)))"
+        "import sys, re, pathlib, importlib.metadata; from innersight_graph._nxinfo import get_info; get_info()\n"
+        "print(sorted({'networkx', 'numpy', 'scipy', 'torch', 'sklearn'} & set(sys.modules)))"
     )
-    seconds = []
-    for _ in range(5):
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        seconds.append(float(out.split()[0]))
-        assert out.split()[1] == "[]"
-    assert min(seconds) < 0.005
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split()[0] == "[]"
 
 
 def test_conversion_copies_nothing_and_warns_of_no_cache() -> None:
