@@ -373,3 +373,12 @@ def test_missing_libraries_are_named_with_their_extra(monkeypatch: pytest.Monkey
     for call, extra in calls.items():
         with pytest.raises(MissingExtraError, match=rf"innersight-graph\[{extra}\]"):
             call()
+
+
+def test_a_json_graph_whose_attributes_are_no_mapping_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "g.json"
+    write_graph(LayeredDiGraph.from_arrays([Layer("a", 0, 1, "input")], {}), path)
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(record | {"graph": None}), encoding="utf-8")
+    with pytest.raises(InputError, match="'graph' is None"):
+        read_graph(path)

@@ -542,6 +542,15 @@ def test_not_converging_is_a_warning():
     assert not model.converged_
 
 
+def test_a_rounded_sum_is_no_probability_above_one():
+    # Found by random examples: seven ones of seven came out as 1 + 2e-16.
+    X = np.array([[0, 1], *[[1, 1]] * 7])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = BernoulliMixture(2, n_init=3, random_state=0, engine="numpy").fit(X)
+    assert model.probabilities_.max() == 1.0
+
+
 def test_the_users_arrays_are_left_alone():
     X, _ = planted(20, 20, 2, 28)
     X = X.astype(float)

@@ -203,6 +203,8 @@ def _write_json(graph: nx.DiGraph, path: Path) -> None:
 
 def _read_json(path: Path) -> nx.DiGraph:
     record = parse_json(read_text(path, "graph"))
+    if not isinstance(record.get("graph", {}), dict):
+        raise ValueError(f"its entry 'graph' is {record['graph']!r}; a mapping of attributes was expected")
     graph = nx.node_link_graph(record, edges="edges")
     if len(graph) != len(record["nodes"]):
         raise ValueError("two of its nodes have one id, or an edge names a node that is not there")

@@ -264,8 +264,9 @@ class BernoulliMixture(_BinaryMixture):
 
     def _probabilities(self, ones: Floats, observed: Floats, prior: float, means: Floats) -> Floats:
         weight = observed + prior
-        # A component that saw nothing of a column knows nothing about it.
-        return np.divide(ones + prior * means, weight, out=np.full_like(ones, 0.5), where=weight > 1e-300)
+        # A component that saw nothing of a column knows nothing about it. Rounded sums can exceed the weight.
+        share = np.divide(ones + prior * means, weight, out=np.full_like(ones, 0.5), where=weight > 1e-300)
+        return np.minimum(share, 1.0)
 
     def _log_terms(self) -> tuple[Floats, Floats]:
         return np.log(np.maximum(self.probabilities_, EPSILON)), np.log(np.maximum(1.0 - self.probabilities_, EPSILON))
