@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from innersight_graph.evaluation.result import Evaluation, decode, encode
 from innersight_graph.files import MALFORMED, parse_json, read_text, write_text
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
+from innersight_graph.memory import with_less_memory
 from innersight_graph.partition import Partition
 from innersight_graph.probe.batches import is_out_of_memory, same_data
 from innersight_graph.provenance import digest, environment, options_of
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Report", "evaluate"]
 
 FORMAT = "innersight-report/1"
-# Shares of its memory that an evaluator gets, one after another, when the device has too little; at last the CPU.
-_SHARES = (1, 1 / 4, 1 / 16)
 
 
 @dataclass(frozen=True, repr=False)
@@ -282,31 +280,32 @@ def _scores(
 def _within_memory(evaluator: Any, members: Members, options: dict[str, Any]) -> Evaluation:
     """Run an evaluator with less and less memory, at last on a copy of its model on the CPU, and say so."""
     model: Any = getattr(evaluator, "model", None)
-    for share in _SHARES:
-        own = (
-            options if share == 1 else options | {"max_memory": int((options["max_memory"] or DEFAULT_MEMORY) * share)}
-        )
-        try:
-            result: Evaluation = evaluator.evaluate(members.graph, members.partition, **own)
-            return result
-        except (RuntimeError, InputError) as error:
-            if model is None or not is_out_of_memory(error):
-                raise
-        # Outside the handler: the error holds the tensors of the attempt that failed.
+
+    def here(share: float) -> Evaluation:
+        own = options
+        if share < 1.0:
+            torch.cuda.empty_cache()
+            own = options | {"max_memory": int((options["max_memory"] or DEFAULT_MEMORY) * share)}
+        result: Evaluation = evaluator.evaluate(members.graph, members.partition, **own)
+        return result
+
+    def elsewhere() -> Evaluation:
         torch.cuda.empty_cache()
-        then = "in smaller batches" if share > _SHARES[-1] else "on a copy of the model on the CPU"
-        warnings.warn(
-            f"The device ran out of memory: {evaluator.name!r} is computed again {then}. The result is the same; pass "
-            "smaller batches or a smaller max_memory.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-    elsewhere: dict[int, Any] = {id(model): deepcopy(model).to("cpu")}
-    for name in ("data", "images"):
-        data = getattr(evaluator, name, None)
-        elsewhere[id(data)] = tree_map(lambda leaf: leaf.to("cpu") if isinstance(leaf, torch.Tensor) else leaf, data)
-    result = deepcopy(evaluator, elsewhere).evaluate(members.graph, members.partition, **options)
-    return result
+        moved: dict[int, Any] = {id(model): deepcopy(model).to("cpu")}
+        for name in ("data", "images"):
+            data = getattr(evaluator, name, None)
+            moved[id(data)] = tree_map(lambda leaf: leaf.to("cpu") if isinstance(leaf, torch.Tensor) else leaf, data)
+        result: Evaluation = deepcopy(evaluator, moved).evaluate(members.graph, members.partition, **options)
+        return result
+
+    return with_less_memory(
+        here,
+        elsewhere,
+        lambda error: model is not None and is_out_of_memory(error),
+        said=f"The device ran out of memory: {evaluator.name!r} is computed again",
+        instead="pass smaller batches or a smaller max_memory",
+        stacklevel=4,
+    )
 
 
 def cheap_draws(nulls: int) -> int:

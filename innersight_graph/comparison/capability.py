@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import tracemalloc
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import networkx as nx
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from innersight_graph.detection import detect, methods
+from innersight_graph.detection import detect, detector_of, methods
 from innersight_graph.errors import InputError, MissingExtraError
 from innersight_graph.graph.layered import Layer, LayeredDiGraph
 from innersight_graph.partition import Partition, agreement
@@ -91,7 +90,7 @@ def _word(value: bool | str) -> str:
 
 
 def _try(method: str) -> dict[str, bool | str]:
-    detector = _detector(method)
+    detector = detector_of(method)
     takes_number = "n_communities" in inspect.signature(detector).parameters
     probes = {"signed": _signs(2), "weighted": _sizes(), "directed": _direction(), "degrees": _hubs()}
     needs = _needs(method, detector, probes["signed"][0])
@@ -107,12 +106,8 @@ def _try(method: str) -> dict[str, bool | str]:
     return row | {"needs": ""}
 
 
-def _detector(method: str) -> Any:
-    return getattr(import_module(f"innersight_graph.detection.{method}"), f"{method}_communities")
-
-
 def _scale(method: str) -> str:
-    parameters = inspect.signature(_detector(method)).parameters
+    parameters = inspect.signature(detector_of(method)).parameters
     if "similarities" in parameters:
         return "n²"
     sparing = {"n_init": 1, "n_communities": 2, "features": {"hidden": np.random.default_rng(0).random((_WIDE, 20))}}

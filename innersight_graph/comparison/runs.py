@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 
 from innersight_graph.comparison.plain_em import plain_em
 from innersight_graph.comparison.tasks import TASKS, Task, measurements
-from innersight_graph.detection import detect
+from innersight_graph.detection import detect, detector_of
 from innersight_graph.detection.em import whole_results
 from innersight_graph.errors import InputError, MissingExtraError, WriteError
 from innersight_graph.files import MALFORMED, check_target, parse_json, read_text, write_text
@@ -293,14 +292,9 @@ def _reading(G: Any, method: str | Callable[..., Any]) -> dict[str, Any]:
     """Keep every connection as it is where weights are bare signs: thresholds and rescaling could only lose some."""
     if not all(np.isin(_values(W), (-1.0, 1.0)).all() for W in G.connections.values()):
         return {}
-    detector: Callable[..., Any] = method if callable(method) else _detector(method)
+    detector: Callable[..., Any] = method if callable(method) else detector_of(method)
     accepted = inspect.signature(detector).parameters
     return {name: value for name, value in (("density", 1.0), ("gauge", "none")) if name in accepted}
-
-
-def _detector(method: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = getattr(import_module(f"innersight_graph.detection.{method}"), f"{method}_communities")
-    return found
 
 
 def _values(W: Any) -> Any:

@@ -55,10 +55,7 @@ def detect(G: Any, method: str | Callable[..., Any] = "em", **options: Any) -> P
     """
     if callable(method):
         return as_partition(G, method(G, **options))
-    named = isinstance(method, str) and method.isidentifier() and not method.startswith("_")
-    detector = _find(method) if named else None
-    if detector is None:
-        raise InputError(f"There is no method {method!r}. Use one of {', '.join(methods())}, or pass a function.")
+    detector = detector_of(method)
     known = inspect.signature(detector).parameters
     passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     unknown = [option for option in options if option not in known]
@@ -68,6 +65,15 @@ def detect(G: Any, method: str | Callable[..., Any] = "em", **options: Any) -> P
         )
     found: Partition = detector(G, **options)
     return found
+
+
+def detector_of(method: str) -> Callable[..., Any]:
+    """Return the function behind the name of a method, or raise InputError."""
+    named = isinstance(method, str) and method.isidentifier() and not method.startswith("_")
+    detector = _find(method) if named else None
+    if detector is None:
+        raise InputError(f"There is no method {method!r}. Use one of {', '.join(methods())}, or pass a function.")
+    return detector
 
 
 def _find(method: str) -> Callable[..., Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -20,8 +19,6 @@ __all__ = ["EPSILON", "Engine", "Fits", "Group", "resolve_engine"]
 #: Smallest share of a community's mass used inside a logarithm: the price of one mismatch is log(1e-6) = -13.8 nats.
 EPSILON = 1e-6
 
-# Shares of a device's memory that a search tries to live with.
-_SHARES = (1.0, 1 / 4, 1 / 16)
 
 #: Restarts this close to the best log-likelihood (relative) keep their responsibilities, so that float64 can decide.
 MARGIN = 2e-6
@@ -157,30 +154,6 @@ class Ledger:
             self.labels,
             self.leaders,
         )
-
-
-def with_less_memory(
-    fit: Callable[[float], list[Fits]],
-    elsewhere: Callable[[], list[Fits]],
-    out_of_memory: type[BaseException],
-    device: str,
-) -> list[Fits]:
-    """Run `fit(share)` with smaller and smaller shares of the device's memory, at last `elsewhere`, and say so.
-
-    Starts are keyed and drawn anew, so that what comes back does not depend on how often it was tried.
-    """
-    for share in _SHARES:
-        try:
-            return fit(share)
-        except out_of_memory:
-            then = "in smaller batches" if share > _SHARES[-1] else "on the CPU"
-            warnings.warn(
-                f"{device} ran out of memory: the search is repeated {then}. "
-                "The result is the same; free memory on the device, or pass engine='torch'.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-    return elsewhere()
 
 
 def _limit(best: float) -> float:

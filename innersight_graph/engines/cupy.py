@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from innersight_graph.engines.base import Fits, Group, with_less_memory
+from innersight_graph.engines.base import Fits, Group
 from innersight_graph.engines.numpy import STATE_BYTES, ArrayEngine
 from innersight_graph.engines.table import Problem
 from innersight_graph.errors import InputError, MissingExtraError
+from innersight_graph.memory import with_less_memory
 
 __all__ = ["CupyEngine"]
 
@@ -53,8 +54,10 @@ class CupyEngine(ArrayEngine):
         return with_less_memory(
             here,
             lambda: ArrayEngine().fit(problem, groups, max_iter=max_iter, tol=tol),
-            self.xp.cuda.memory.OutOfMemoryError,
-            "engine='cupy'",
+            lambda error: isinstance(error, self.xp.cuda.memory.OutOfMemoryError),
+            said="engine='cupy' ran out of memory: the search is repeated",
+            instead="free memory on the device, or pass engine='torch'",
+            stacklevel=2,
         )
 
     def _host(self, array: Any) -> NDArray[Any]:

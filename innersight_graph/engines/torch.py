@@ -24,10 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innersight_graph.engines.base import EPSILON, Fits, Group, Ledger, with_less_memory
+from innersight_graph.engines.base import EPSILON, Fits, Group, Ledger
 from innersight_graph.engines.numpy import prior_means
 from innersight_graph.engines.table import Problem
 from innersight_graph.errors import InputError
+from innersight_graph.memory import with_less_memory
 
 __all__ = ["TorchEngine"]
 
@@ -97,8 +98,10 @@ class TorchEngine:
         return with_less_memory(
             here,
             lambda: TorchEngine().fit(problem, groups, max_iter=max_iter, tol=tol),
-            torch.OutOfMemoryError,
-            f"engine='{self.name}'",
+            lambda error: isinstance(error, torch.OutOfMemoryError),
+            said=f"engine='{self.name}' ran out of memory: the search is repeated",
+            instead="free memory on the device, or pass engine='torch'",
+            stacklevel=2,
         )
 
     def _fit(self, problem: Problem, groups: Sequence[Group], max_iter: int, tol: float, share: float) -> list[Fits]:

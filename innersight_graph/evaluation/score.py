@@ -33,11 +33,7 @@ class CriterionName(str):
         return self
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        return str, (self.plain(),)
-
-    def plain(self) -> str:
-        """Return the text alone."""
-        return self[:]
+        return str, (self[:],)
 
 
 @final
