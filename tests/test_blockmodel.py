@@ -5,8 +5,11 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import pytest
+import torch
 
-from innersight_graph import InputError, agreement, blockmodel_communities
+from innersight_graph import InputError, agreement, blockmodel_communities, neuron_graph
+from innersight_graph.detection._blockmodel.profile import balanced_rows, equalised, rotation
+from innersight_graph.detection.blockmodel import _kurtosis
 from innersight_graph.graph.layered import Layer, LayeredDiGraph
 from innersight_graph.partition import Partition
 from innersight_graph.planted import (
@@ -92,6 +95,31 @@ def test_axis_aligned_weights_survive_the_rotations() -> None:
     assert agreement(truth, P).ari > 0.9
 
 
+def test_few_large_weights_among_many_small_ones_are_read_as_signs() -> None:
+    # Scores of ranks gave the many small weights a say: ARI .5 with the number given.
+    model, truth = compiled_programs(noise=0.1, seed=3)
+    first = next(model.parameters())
+    with pytest.warns(UserWarning, match="No non-linearity"):
+        G = neuron_graph(model, example=torch.zeros(1, first.shape[1], dtype=first.dtype))
+    P = blockmodel_communities(G, 4, layers="read1", seed=0)
+    assert P.stats["read1"]["weights"] == "signed"
+    assert agreement(truth, P, layer="read1").ari > 0.95
+    drowned = blockmodel_communities(G, 4, layers="stream2", weights="scores", seed=0)
+    signed = blockmodel_communities(G, 4, layers="stream2", seed=0)
+    assert agreement(truth, signed, layer="stream2").ari > agreement(truth, drowned, layer="stream2").ari + 0.2
+
+
+def test_rotations_make_weights_normal_so_heavy_tails_are_no_continuum() -> None:
+    # What spares the signed reading the comparison with rotations.
+    rng = np.random.default_rng(0)
+    heavy = rng.standard_t(1.5, (64, 90)) * (rng.random((64, 90)) < 0.3) + 0.05 * rng.standard_normal((64, 90))
+    flat = rng.uniform(-1, 1, (64, 90))
+    for W, own in ((heavy, 4.0), (flat, 0.0)):
+        assert _kurtosis(equalised(W)) > own
+        turned = [_kurtosis(equalised(rotation(64, rng) @ balanced_rows([W])[0])) for _ in range(20)]
+        assert 2.7 < np.mean(turned) < 3.3
+
+
 # ---------------------------------------------------------------------- symmetries
 
 
@@ -107,7 +135,7 @@ def test_order_and_sign_do_not_matter(make) -> None:  # type: ignore[no-untyped-
     assert agreement(P, blockmodel_communities(negated, 4, seed=0)).ari > 0.97
 
 
-@pytest.mark.parametrize("weights", ["scores", "levels"])
+@pytest.mark.parametrize("weights", ["scores", "levels", "signed"])
 def test_rescaling_relu_neurons_moves_nothing(weights: str) -> None:
     G, _ = planted_blocks(0.8, widths=SMALL, seed=2)
     H, order = equivalent_graph(G, permute=False, rescale=16.0, seed=1)

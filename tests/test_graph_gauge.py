@@ -165,3 +165,52 @@ def test_a_deep_chain_converges() -> None:
     for name in B.hidden_layers:
         into, out = norms(B, name)
         assert into == pytest.approx(out, rel=1e-4)
+
+
+def test_a_stream_that_nothing_feeds_keeps_its_scale() -> None:
+    # Its first writer has no inputs; the second closes a circle through the hidden layer. Growing the circle shrank
+    # what leaves it, sweep after sweep, and balancing twice was not balancing once.
+    rng = np.random.default_rng(0)
+    layers = [Layer(name, i, 3, "linear") for i, name in enumerate(("embed", "up", "down", "head"))]
+    read = rng.normal(size=(3, 3)).astype(np.float32)
+    W = {
+        ("embed", "up"): rng.normal(size=(3, 3)), ("up", "down"): rng.normal(size=(3, 3)),
+        ("embed", "head"): read, ("down", "head"): read,
+    }  # fmt: skip
+    once = balance(LayeredDiGraph.from_arrays(layers, W))
+    np.testing.assert_array_equal(once.connections["down", "head"], read)
+    into, out = norms(once, "up")
+    np.testing.assert_allclose(into, out, rtol=1e-5)
+    twice = balance(once)
+    for pair in W:
+        np.testing.assert_allclose(twice.connections[pair], once.connections[pair], rtol=1e-5)
+
+
+def test_neurons_that_feed_only_each_other_through_a_stream_are_no_path() -> None:
+    layers = [Layer(n, i, 2, "linear") for i, n in enumerate(("in", "a", "up", "b", "out"))]
+    read = np.array([[1.0, 2.0], [3.0, 4.0]])
+    W = {
+        ("in", "a"): np.diag([1.0, 0.0]), ("a", "up"): np.eye(2), ("up", "b"): np.diag([2.0, 3.0]),
+        ("a", "out"): read, ("b", "out"): read,
+    }  # fmt: skip
+    once = balance(LayeredDiGraph.from_arrays(layers, W))
+    twice = balance(once)
+    for pair in W:
+        assert np.isfinite(once.connections[pair]).all()
+        np.testing.assert_allclose(twice.connections[pair], once.connections[pair], rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+def test_what_float32_cannot_hold_neither_vanishes_nor_becomes_infinite(form: Any) -> None:
+    layers = [Layer(name, i, 2, "linear") for i, name in enumerate(("in", "hidden", "out"))]
+    W = {
+        ("in", "hidden"): form(np.array([[1e-45, 1e30], [1.0, -3e38]], dtype=np.float32)),
+        ("hidden", "out"): form(np.array([[-3e38, 1e-45], [1e-45, 0.0]], dtype=np.float32)),
+    }
+    balanced = balance(LayeredDiGraph.from_arrays(layers, W))
+    for pair, given_weights in W.items():
+        found = balanced.connections[pair]
+        dense = found.toarray() if sparse.issparse(found) else found
+        assert np.isfinite(dense).all()
+        before = given_weights.toarray() if sparse.issparse(given_weights) else given_weights
+        np.testing.assert_array_equal(np.sign(dense), np.sign(before))

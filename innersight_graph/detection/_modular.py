@@ -18,7 +18,7 @@ from innersight_graph.graph.gauge import balance
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.graph.matrices import adjacency
-from innersight_graph.graph.profiles import SignedProfile, binarize, projection
+from innersight_graph.graph.profiles import SignedProfile, binarize, check_profile_options, projection
 from innersight_graph.partition import Partition
 
 __all__ = ["SIGNS", "Objective", "modular_communities"]
@@ -110,6 +110,7 @@ def modular_communities(
     _check(scope, sign, resolution, n_init)
     number = resolve_seed(seed)
     scopes = {"layer": _by_layer, "graph": _whole_graph}
+    check_profile_options(density, gauge, thresholds)
     options = {"density": density, "gauge": gauge, "thresholds": thresholds}
     labels, stats = scopes[scope](G, run, sign, resolution, options, n_init, layers, number)
     params = {"scope": scope, "sign": sign, "resolution": resolution, **options, "n_init": n_init, "backend": backend}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ __all__ = ["blockmodel_communities"]
 
 Floats = npt.NDArray[np.floating]
 _DENSE = 0.9
+_HEAVY = 4.0  # of the kurtosis; layers have thousands of weights, which give it within a tenth or two
+_ABOUT = 1e-4  # of equal rows and columns; enough for a kurtosis
 _READINGS = ("auto", "signed", "levels", "scores")
 _CRITERIA = ("bound", "icl")
 
@@ -87,10 +90,11 @@ def blockmodel_communities(
     weights : {"auto", "signed", "levels", "scores"}
         How weights are read. ``"signed"``: their signs (of the share `keep` that is largest after equalising rows and
         columns, unless all are of one size). ``"levels"``: six levels of size times sign. ``"scores"``: signed normal
-        scores, for dense weights. ``"auto"`` takes signs for weights of one size, scores where more than nine in ten
-        are not zero, else levels.
+        scores, for dense weights. ``"auto"`` takes signs for weights of one size and where few weights are much larger
+        than most (equalised kurtosis above 4), scores where more than nine in ten are not zero, else levels.
     keep : float
-        Share of the connections kept by ``weights="signed"`` on weights of several sizes.
+        Share of the connections kept by ``weights="signed"`` on weights of several sizes; of dense weights no more than
+        count, by their participation ratio (Σ|w|)² / (n Σ w²).
     levels : int
         Levels of size, each half of what is above the one below.
     degree : {"auto", "total", "sign"}
@@ -104,9 +108,10 @@ def blockmodel_communities(
     replicates, alpha
         Most null copies, and level of the sensitive test; it ends sooner where the outcome is clear.
     rotations : int
-        For an estimated number on dense weights: random rotations of the neurons with which the communities must
-        compare favourably, by four standard deviations. Otherwise the rows are a continuum, no neuron is special, and
-        one community is returned with the mode ``"continuum"``. 0 skips the comparison.
+        For an estimated number on dense weights read as scores: random rotations of the neurons with which the
+        communities must compare favourably, by four standard deviations. Otherwise the rows are a continuum, no neuron
+        is special, and one community is returned with the mode ``"continuum"``. 0 skips the comparison. Weights read as
+        signs need none: a rotation brings the kurtosis of any weights to about 3.
     n_init : int
         K-means starts for every embedding, and restarts of the chosen size.
     seed : int, optional
@@ -156,12 +161,13 @@ def blockmodel_communities(
     _check(weights, _READINGS, "weights")
     _check(criterion, _CRITERIA, "criterion")
     _check(degree, ("auto", "total", "sign"), "degree")
-    if not 0 < keep <= 1 or levels < 1 or max_communities < 1 or replicates < 1 or n_init < 1:
-        raise InputError(
-            f"keep={keep}, levels={levels}, max_communities={max_communities} and replicates={replicates} came: "
-            "keep must lie in (0, 1] and the others be at least 1."
-        )
     check_starts(n_init)
+    _check_fraction(keep, "keep")
+    _check_fraction(alpha, "alpha")
+    _check_count(levels, "levels", least=1)
+    _check_count(max_communities, "max_communities", least=1)
+    _check_count(replicates, "replicates", least=1)
+    _check_count(rotations, "rotations", least=0)
     graph = as_layered(G)
     entropy = resolve_seed(seed)
     reading = _Reading(weights, keep, levels, degree)
@@ -213,7 +219,7 @@ class _Reading:
         if reading == "scores":
             return reading, scored_profile(dense, degree=self.degree)
         graded = graded_profile(dense, n_levels=self.levels)
-        if min(np.count_nonzero(W) / W.size for W in dense) > _DENSE:
+        if min(map(_filled, dense)) > _DENSE:
             return reading, graded
         # Permuting a sparse matrix would break its degrees: starts and null come from the signs, the sizes enter the
         # fit.
@@ -225,7 +231,8 @@ class _Reading:
             return _sparse_codes(W) if hasattr(W, "tocsr") else sign_codes(W)
         full = _dense(W)
         size = equalised(full)
-        return sign_codes(np.where(size >= np.quantile(size, 1 - self.keep), full, 0.0))
+        share = min(self.keep, _effective_share(size)) if _filled(full) > _DENSE else self.keep
+        return sign_codes(np.where(size >= np.quantile(size, 1 - share), full, 0.0))
 
 
 @dataclass
@@ -436,10 +443,27 @@ def _neighbours(G: LayeredDiGraph, name: str) -> list[str]:
 
 
 def _automatic(matrices: list[Any]) -> str:
-    if all(_one_size(W) for W in matrices) or max(W.shape[0] * W.shape[1] for W in matrices) > LARGE:
+    """Choose the reading: signs where some connections are much larger than most, for scores would drown them."""
+    if max(W.shape[0] * W.shape[1] for W in matrices) > LARGE or all(_one_size(W) for W in matrices):
         return "signed"
-    filled = min(_values(W).size / (W.shape[0] * W.shape[1]) for W in matrices)
-    return "scores" if filled > _DENSE else "levels"
+    dense = [_dense(W) for W in matrices]
+    if np.mean([_kurtosis(equalised(W, tol=_ABOUT)) for W in dense]) > _HEAVY:
+        return "signed"
+    return "scores" if min(map(_filled, dense)) > _DENSE else "levels"
+
+
+def _filled(W: Floats) -> float:
+    return np.count_nonzero(W) / W.size
+
+
+def _kurtosis(size: Floats) -> float:
+    """Fourth moment over the squared second: 3 for normal weights, and what random rotations turn any weights into."""
+    return float((size**4).mean()) / max(float((size**2).mean()) ** 2, 1e-300)
+
+
+def _effective_share(size: Floats) -> float:
+    """Participation ratio (Σ|w|)² / (n Σ w²): the share of connections if all that count were of one size."""
+    return float(size.mean()) ** 2 / max(float((size**2).mean()), 1e-300)
 
 
 def _one_size(W: Any) -> bool:
@@ -472,3 +496,13 @@ def _sparse_codes(W: Any) -> npt.NDArray[np.int8]:
 def _check(value: str, allowed: tuple[str, ...], name: str) -> None:
     if value not in allowed:
         raise InputError(f"{name}={value!r} came; one of {', '.join(map(repr, allowed))} was expected.")
+
+
+def _check_fraction(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= 1:
+        raise InputError(f"{name}={value!r} came; a number in (0, 1] was expected.")
+
+
+def _check_count(value: Any, name: str, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InputError(f"{name}={value!r} came; a whole number of at least {least} was expected.")

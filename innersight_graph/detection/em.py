@@ -23,7 +23,7 @@ from innersight_graph.engines.base import Engine, resolve_engine
 from innersight_graph.errors import InputError
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
-from innersight_graph.graph.profiles import SignedProfile, binarize
+from innersight_graph.graph.profiles import SignedProfile, binarize, check_profile_options
 from innersight_graph.memory import check_memory
 from innersight_graph.mixture.polish import Solution
 from innersight_graph.mixture.search import Material, Outcome, Search, Settings
@@ -180,6 +180,7 @@ def em_communities(
     """
     G = as_layered(G)
     _check_options(likelihood, criterion, init, n_init, max_iter, tol, prior)
+    check_profile_options(density, gauge, thresholds)
     layers = resolve_layers(G, layers)
     _check_room(G, layers)
     used_seed = resolve_seed(seed)

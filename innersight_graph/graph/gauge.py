@@ -45,7 +45,7 @@ def balance(G: Any) -> LayeredDiGraph:
     LayeredDiGraph
         The same layers, attributes and edges with balanced weights. Two networks that differ only by such a rescaling
         get equal weights: to the last bit if the factors are powers of two (and no weight under- or overflows), else to
-        the rounding of the given weights. Balancing twice changes nothing beyond that rounding.
+        the rounding of the given weights. A weight beyond float32 becomes its largest or smallest number. Balancing twice changes nothing beyond that rounding.
 
     Notes
     -----
@@ -101,9 +101,21 @@ def _scaled(weights: Any, left: FloatArray | None, right: FloatArray | None) -> 
     right = np.ones(weights.shape[1]) if right is None else right
     if sparse.issparse(weights):
         rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
-        data = (weights.data * left[rows] * right[weights.indices]).astype(np.float32)
+        data = _single(weights.data * left[rows] * right[weights.indices])
         return sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
-    return (weights * left[:, None] * right).astype(np.float32)
+    return _single(weights * left[:, None] * right)
+
+
+def _single(values: FloatArray) -> npt.NDArray[np.float32]:
+    """Return float32; what has no room there becomes its largest or smallest number, for no edge may come or go."""
+    limits = np.finfo(np.float32)
+    if max(-values.min(initial=0), values.max(initial=0)) > limits.max:
+        values = np.clip(values, limits.min, limits.max)
+    single = values.astype(np.float32)
+    if np.count_nonzero(single) != np.count_nonzero(values):
+        vanished = (single == 0) & (values != 0)
+        single[vanished] = np.copysign(limits.smallest_subnormal, values[vanished])
+    return single
 
 
 # ---------------------------------------------------------------------- the fixed point
@@ -142,22 +154,32 @@ def _squares(G: LayeredDiGraph, stream: Mapping[str, str]) -> dict[tuple[str, st
 
 def _free(G: LayeredDiGraph, stream: Mapping[str, str], squares: Squares) -> list[str]:
     """Return the streams that are fed and read by others and hold no input, whose scale is the data's."""
-    pinned = {stream[layer.name] for layer in G.layers if layer.kind == "input"}
+    driven = {target for source, target in G.connections if source != target}
+    pinned = {stream[layer.name] for layer in G.layers if layer.kind == "input" or layer.name not in driven}
     fed, read = {target for _, target in squares}, {source for source, _ in squares}
     return [name for name, root in stream.items() if name == root and name in fed & read - pinned]
 
 
 def _two_sided(squares: Squares, widths: Mapping[str, int]) -> dict[str, Mask]:
-    """Return which neurons lie on a path from an input to an output; only their two norms can be made equal."""
-    live = {name: np.ones(width, dtype=bool) for name, width in widths.items()}
+    """Return which neurons lie on a path from an input to an output; only their two norms can be made equal.
+
+    Neurons of a stream that feed each other in a circle, and are fed by nothing else, have two norms; but growing all
+    of them together shrinks what leaves the circle for ever.
+    """
+    from_input, to_output = (_reached(squares, widths, side) for side in (0, 1))
+    return {name: from_input[name] & to_output[name] for name in widths}
+
+
+def _reached(squares: Squares, widths: Mapping[str, int], side: int) -> dict[str, Mask]:
+    """Return which neurons a path leads to from a layer of fixed scale (side 0), or from which one does (side 1)."""
+    reached = {name: np.zeros(width, dtype=bool) for name, width in widths.items()}
     while True:
-        before = sum(int(mask.sum()) for mask in live.values())
-        for name in live:
-            core = {p: _restricted(q, live.get(p[0]), live.get(p[1])) for p, q in squares.items() if name in p}
-            arriving, leaving = _norms(core, {}, name)
-            live[name] = live[name] & (arriving > 0) & (leaving > 0)
-        if sum(int(mask.sum()) for mask in live.values()) == before:
-            return live
+        before = sum(int(mask.sum()) for mask in reached.values())
+        for name in list(widths) if side == 0 else reversed(list(widths)):
+            near = {p: _restricted(q, *_others(p, name, reached)) for p, q in squares.items() if p[1 - side] == name}
+            reached[name] = reached[name] | (_norms(near, {}, name)[side] > 0)
+        if sum(int(mask.sum()) for mask in reached.values()) == before:
+            return reached
 
 
 def _place_one_sided(squares: Squares, core: Squares, scale: Scales, live: Masks) -> None:

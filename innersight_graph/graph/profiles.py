@@ -135,18 +135,26 @@ def binarize(
     """
     G = as_layered(G)
     G.layer(layer)
+    check_profile_options(density, gauge, thresholds)
+    if thresholds is not None:
+        return _by_thresholds(G, layer, thresholds)
+    H = balance(G) if gauge == "balanced" else G
+    sides = [_strongest(H, layer, side, density, TIE[gauge]) for side in ("in", "out")]
+    return SignedProfile(layer, tuple(G.nodes_of(layer)), *sides[0], *sides[1])
+
+
+def check_profile_options(density: float, gauge: str, thresholds: Mapping[str, float] | None) -> None:
+    """Raise InputError unless `binarize` could use the options: before work that may come to no layer at all."""
     if gauge not in TIE:
         raise InputError(f"gauge={gauge!r} is unknown. Use 'balanced' (default) or 'none'.")
     if thresholds is not None:
-        return _by_thresholds(G, layer, thresholds)
+        _limits(thresholds)
+        return
     number = isinstance(density, (int, float, np.number)) and not isinstance(density, bool)
     if not number or not 0 < density <= 1:
         raise InputError(
             f"density={density!r} came; a fraction in (0, 1] was expected, 1.0 keeping every non-zero connection."
         )
-    H = balance(G) if gauge == "balanced" else G
-    sides = [_strongest(H, layer, side, density, TIE[gauge]) for side in ("in", "out")]
-    return SignedProfile(layer, tuple(G.nodes_of(layer)), *sides[0], *sides[1])
 
 
 def _pairs(G: LayeredDiGraph, layer: str, side: str) -> list[tuple[str, str]]:
@@ -199,7 +207,8 @@ def _where(weights: Any, threshold: float, sign: int, tie: float) -> BoolArray:
     return table
 
 
-def _by_thresholds(G: LayeredDiGraph, layer: str, thresholds: Mapping[str, float]) -> SignedProfile:
+def _limits(thresholds: Mapping[str, float]) -> dict[str, float]:
+    """Return ξ1 to ξ4 as numbers, in order; what is left out leaves no band of missing connections."""
     try:
         xi = {name: float(thresholds[name]) for name in THRESHOLDS if name in thresholds}
     except (TypeError, ValueError) as error:
@@ -219,6 +228,11 @@ def _by_thresholds(G: LayeredDiGraph, layer: str, thresholds: Mapping[str, float
             f"thresholds {dict(thresholds)} are out of order. Finite numbers with xi3 <= xi1 (activation) and xi2 <= "
             "xi4 (inhibition) were expected."
         )
+    return xi
+
+
+def _by_thresholds(G: LayeredDiGraph, layer: str, thresholds: Mapping[str, float]) -> SignedProfile:
+    xi = _limits(thresholds)
     banded = xi["xi3"] < xi["xi1"] or xi["xi2"] < xi["xi4"]
     width = G.layer(layer).width
     valid, missing = [], []
