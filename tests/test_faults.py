@@ -241,6 +241,30 @@ def test_a_full_disk_keeps_the_rows_of_a_benchmark(small_disk: tuple[Path, int])
     assert benchmark(path, seeds=range(len(kept) // 2 + 2), **options)[: len(kept)] == kept
 
 
+@POSIX
+def test_a_full_disk_keeps_the_checkpoints_of_a_search(small_disk: tuple[Path, int]) -> None:
+    folder, limit = small_disk
+    if limit:
+        return  # as above
+    G = nx.gnm_random_graph(60, 400, seed=1)
+    options: dict[str, Any] = {"n_init": 4, "init": "random", "seed": 3, "engine": "numpy"}
+    with (folder / "filler").open("wb", buffering=0) as filler:
+        for _ in range(8):
+            filler.write(bytes(4096))
+    with pytest.raises(WriteError, match="Free some room"):
+        isg.em_communities(G, range(1, 9), checkpoint=folder / "kept", **options)
+    kept = {file: file.read_bytes() for file in (folder / "kept").iterdir()}
+    assert kept
+    assert not any(file.name.startswith(".") for file in kept)
+    for file in kept:
+        with np.load(file, allow_pickle=False) as arrays:
+            assert arrays["objective"].size
+    assert subprocess.run(["mount", "-o", "remount,size=10m", str(folder)]).returncode == 0
+    resumed = isg.em_communities(G, range(1, 9), checkpoint=folder / "kept", **options)
+    assert resumed.to_json() == isg.em_communities(G, range(1, 9), **options).to_json()
+    assert all(file.read_bytes() == content for file, content in kept.items())
+
+
 READ_ONLY = """
 import os, sys, networkx as nx, innersight_graph as isg
 from pathlib import Path

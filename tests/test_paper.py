@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -499,30 +500,68 @@ def alive(pid: int) -> bool:
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+def stopped_run(command: list[str], folder: Path, artefacts: int, how: int) -> int:
+    """Start a run, send it a signal once it has made some artefacts, and return how it ended."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 600
+    while len(list(folder.glob("[ft]*.json"))) < artefacts and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    assert process.poll() is None
+    process.send_signal(how)
+    return process.wait(timeout=60)
+
+
+def made_whole(folder: Path) -> bool:
+    return all(json.loads(path.read_text(encoding="utf-8"))["name"] == path.stem for path in folder.glob("*.json"))
+
+
+def assert_undisturbed(folder: Path, finished: PaperResult) -> None:
+    for name in set(ARTEFACTS) - {"a7"}:
+        assert without_times(record(folder, name)) == without_times(record(finished.folder, name)), name
+        for file in record(folder, name)["files"]:
+            assert (folder / file).read_bytes() == (finished.folder / file).read_bytes(), file
+    assert (folder / "paper.html").exists()
+
+
 @pytest.mark.slow
-def test_a_killed_run_continues_to_the_result_of_an_undisturbed_one(finished: PaperResult, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="signals of this kind exist on POSIX only")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+def test_a_stopped_run_continues_to_the_result_of_an_undisturbed_one(
+    finished: PaperResult, tmp_path: Path, how: str
+) -> None:
     command = [sys.executable, "-c", RUN, str(Path(__file__).parent), str(tmp_path)]
     for artefacts in (1, 5, 9):
-        process = subprocess.Popen(command)
-        deadline = time.monotonic() + 600
-        while (
-            len(list(tmp_path.glob("[ft]*.json"))) < artefacts
-            and time.monotonic() < deadline
-            and process.poll() is None
-        ):
-            time.sleep(0.02)
-        assert process.poll() is None
-        process.kill()
-        process.wait()
-        for path in tmp_path.glob("*.json"):
-            assert json.loads(path.read_text(encoding="utf-8"))["name"] == path.stem
+        assert stopped_run(command, tmp_path, artefacts, getattr(signal, how)) != 0
+        assert made_whole(tmp_path)
         assert not (tmp_path / "paper.html").exists()
+        assert how == "SIGKILL" or not list(tmp_path.rglob(".innersight-*"))
     assert subprocess.run(command).returncode == 0
-    for name in set(ARTEFACTS) - {"a7"}:
-        assert without_times(record(tmp_path, name)) == without_times(record(finished.folder, name)), name
-        for file in record(tmp_path, name)["files"]:
-            assert (tmp_path / file).read_bytes() == (finished.folder / file).read_bytes(), file
-    assert (tmp_path / "paper.html").exists()
+    assert_undisturbed(tmp_path, finished)
+
+
+@pytest.mark.slow
+def test_a_run_on_a_full_disk_says_so_and_continues_when_there_is_room(finished: PaperResult, tmp_path: Path) -> None:
+    def mount(*options: str) -> bool:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(tmp_path)]
+        return sys.platform == "linux" and subprocess.run(command, capture_output=True).returncode == 0
+
+    if not mount("size=1m"):
+        return  # no file system of its own could be mounted
+    try:
+        command = [sys.executable, "-c", RUN, str(Path(__file__).parent), str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert "WriteError" in done.stderr
+        assert "Free some room" in done.stderr
+        assert 0 < len(list(tmp_path.glob("[ft]*.json"))) < len(ARTEFACTS)
+        assert made_whole(tmp_path)
+        assert not (tmp_path / "paper.html").exists()
+        assert not list(tmp_path.rglob(".innersight-*"))
+        assert mount("remount", "size=100m")
+        assert subprocess.run(command).returncode == 0
+        assert_undisturbed(tmp_path, finished)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 @pytest.mark.slow
