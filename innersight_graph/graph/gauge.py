@@ -38,7 +38,7 @@ def balance(G: Any) -> LayeredDiGraph:
         Not changed. Layers that nothing feeds, that feed nothing, or that feed themselves only keep their scale. A
         neuron without a path from an input or to an output has no two norms; the one it has is made its layer's typical
         norm. The layers of a residual stream share one factor for each coordinate, since no other rescaling leaves
-        their sum as it is; each trained weight counts once.
+        their sum as it is, and keep their scale if one of them does; each trained weight counts once.
 
     Returns
     -------
