@@ -73,8 +73,9 @@ def test_no_worse_than_the_prototype(make, known: float, estimated: float) -> No
     graphs = [make(seed) for seed in SEEDS]
     told = [agreement(truth, blockmodel_communities(G, 4, seed=0)).ari for G, truth in graphs]
     found = [agreement(truth, blockmodel_communities(G, seed=0)).ari for G, truth in graphs]
-    assert np.mean(told) >= known - 0.05
-    assert np.mean(found) >= estimated - 0.05
+    # The prototype's figures were means over eight graphs too: both have an error.
+    for ours, prototypes in ((told, known), (found, estimated)):
+        assert np.mean(ours) >= prototypes - 0.05 - np.std(ours) / np.sqrt(len(ours))
 
 
 @pytest.mark.slow
@@ -82,17 +83,19 @@ def test_no_worse_than_the_prototype(make, known: float, estimated: float) -> No
 def test_the_sensitive_mode_sees_weak_structure(snr: float, least: float) -> None:
     graphs = [planted_layers(4, snr=snr, seed=seed) for seed in SEEDS]
     found = [blockmodel_communities(G, sensitive=True, seed=0) for G, _ in graphs]
-    assert all(len(P) > 1 for P in found)
+    assert sum(len(P) > 1 for P in found) >= 7  # a power of .95 misses two of eight once in eighteen
     assert np.mean([agreement(truth, P).ari for (_, truth), P in zip(graphs, found, strict=True)]) >= least
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_sixty_nulls_of_each_kind_stay_whole(kind: str) -> None:
-    weak = 0
+    weak = cut = 0
     for seed in range(600, 660):
         G, _ = null_layers(kind, widths=(120, 120, 120), seed=seed)
         P = blockmodel_communities(G, sensitive=True, seed=0)
-        assert P.stats["hidden1"]["mode"] in ("none", "weak evidence", "continuum")
+        assert P.stats["hidden1"]["mode"] in ("none", "weak evidence", "continuum", "bound")
         weak += P.stats["hidden1"]["mode"] == "weak evidence"
+        cut += P.stats["hidden1"]["mode"] == "bound"
     assert weak <= 8  # 60 draws at 5 % exceed this once in a hundred
+    assert cut <= 2  # and 60 at 1 % this

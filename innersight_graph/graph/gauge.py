@@ -45,7 +45,8 @@ def balance(G: Any) -> LayeredDiGraph:
     LayeredDiGraph
         The same layers, attributes and edges with balanced weights. Two networks that differ only by such a rescaling
         get equal weights: to the last bit if the factors are powers of two (and no weight under- or overflows), else to
-        the rounding of the given weights. A weight beyond float32 becomes its largest or smallest number. Balancing twice changes nothing beyond that rounding.
+        the rounding of the given weights. A weight beyond float32 becomes its largest or smallest number. Balancing
+        twice changes nothing beyond that rounding.
 
     Notes
     -----

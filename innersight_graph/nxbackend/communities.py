@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Hashable, Iterable, Iterator
 from typing import Any
 
@@ -21,6 +22,11 @@ Node = Hashable
 Labels = npt.NDArray[np.intp]
 # Up to this size NetworkX's own Louvain takes well under a second, and its partitions are kept.
 SMALL_EDGES = 10_000
+
+
+class BackendInputError(InputError, nx.NetworkXError):  # type: ignore[misc]
+    """An argument that cannot be used, also for callers who catch NetworkX's own error."""
+
 
 WHAT_TO_DO = (
     "sign='signed' (positive minus negative part), sign='positive' or sign='absolute', or the edge attribute "
@@ -116,21 +122,33 @@ def louvain_communities(
     return _last(louvain_partitions(G, weight, resolution, threshold, seed, sign=sign), max_level)
 
 
+def _networkxs_metric() -> str:
+    """Return the objective of the installed NetworkX, so that a call means the same with and without the backend."""
+    known = (
+        inspect.signature(nx.community.leiden_communities).parameters
+        if hasattr(nx.community, "leiden_communities")
+        else {}
+    )
+    return str(known["metric"].default) if "metric" in known else "modularity"
+
+
 def leiden_partitions(
     G: Any,
     weight: str | None = "weight",
     resolution: float = 1,
     seed: Any = None,
     *,
-    metric: str = "modularity",
+    metric: str | None = None,
     theta: float = 0.01,
     sign: str | None = None,
 ) -> Iterator[list[set[Node]]]:
     """Yield the partition of each Leiden level; ``theta`` is accepted for newer releases, leidenalg chooses its own."""
     from innersight_graph.detection.leiden import leiden_levels
 
+    if metric not in (None, "modularity", "cpm"):
+        raise BackendInputError(f"metric={metric!r} is unknown. Use 'modularity' or 'cpm'.")
     graph, target = _objective(G, weight, resolution, sign, "Leiden")
-    for labels in leiden_levels(target, resolve_seed(seed) >> 1, metric):
+    for labels in leiden_levels(target, resolve_seed(seed) >> 1, metric or _networkxs_metric()):
         yield _as_sets(graph, labels)
 
 
@@ -141,7 +159,7 @@ def leiden_communities(
     max_level: int | None = None,
     seed: Any = None,
     *,
-    metric: str = "modularity",
+    metric: str | None = None,
     theta: float = 0.01,
     sign: str | None = None,
 ) -> list[set[Node]]:

