@@ -399,7 +399,7 @@ calls = []
 
 def note(name, G, weight, resolution, seed, **rest):
     weights = [w for _, _, w in G.edges(data=weight)]
-    loops = nx.number_of_selfloops(G, backend="networkx")
+    loops = sum(u == v for u, v in G.edges())
     calls.append({
         "name": name, "class": type(G).__name__, "nodes": sorted(G), "loops": loops, "least": min(weights),
         "total": sum(weights), "resolution": resolution, "seed": seed and seed.random(), **rest,
@@ -451,6 +451,7 @@ print(json.dumps({"found": found, "calls": cugraph_stand_in.calls}))
 """
 
 
+@pytest.mark.skipif(not HAS_LEIDEN, reason="this release of NetworkX has no Leiden, which the stand-in serves too")
 def test_cugraph_is_reached_through_networkx_dispatch(tmp_path: Path) -> None:
     if any(e.name == "cugraph" for e in entry_points(group="networkx.backends")):
         pytest.skip("nx-cugraph itself is installed")

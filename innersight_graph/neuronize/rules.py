@@ -60,7 +60,9 @@ _OVERWRITTEN = frozenset((
 ))  # fmt: skip
 # Elementwise operators that torch does not tag as such.
 _POINTWISE = frozenset((
-    "_to_copy", "hardswish", "hardsigmoid", "hardtanh", "_prelu_kernel", "prelu", "celu", "rrelu",
+    "_to_copy", "hardswish", "hardsigmoid", "hardtanh", "_prelu_kernel", "prelu", "rrelu",
+    # Torch 2.9 does not tag these as pointwise.
+    "celu", "elu", "selu", "leaky_relu", "ldexp",
     "rrelu_with_noise", "native_dropout", "dropout", "threshold", "where", "masked_fill", "lerp", "addcmul",
     "addcdiv", "to", "contiguous", "positive", "relu6", "clamp", "clip",
     "log_sigmoid_forward", "softplus", "softshrink", "hardshrink", "nan_to_num", "polar", "complex",
