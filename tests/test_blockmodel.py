@@ -9,7 +9,7 @@ import torch
 
 from innersight_graph import InputError, agreement, blockmodel_communities, neuron_graph
 from innersight_graph.detection._blockmodel.profile import balanced_rows, equalised, rotation
-from innersight_graph.detection.blockmodel import _kurtosis
+from innersight_graph.detection._blockmodel.reading import kurtosis
 from innersight_graph.graph.layered import Layer, LayeredDiGraph
 from innersight_graph.partition import Partition
 from innersight_graph.planted import (
@@ -115,8 +115,8 @@ def test_rotations_make_weights_normal_so_heavy_tails_are_no_continuum() -> None
     heavy = rng.standard_t(1.5, (64, 90)) * (rng.random((64, 90)) < 0.3) + 0.05 * rng.standard_normal((64, 90))
     flat = rng.uniform(-1, 1, (64, 90))
     for W, own in ((heavy, 4.0), (flat, 0.0)):
-        assert _kurtosis(equalised(W)) > own
-        turned = [_kurtosis(equalised(rotation(64, rng) @ balanced_rows([W])[0])) for _ in range(20)]
+        assert kurtosis(equalised(W)) > own
+        turned = [kurtosis(equalised(rotation(64, rng) @ balanced_rows([W])[0])) for _ in range(20)]
         assert 2.7 < np.mean(turned) < 3.3
 
 

@@ -108,9 +108,9 @@ def modular_communities(
     """Run a modularity optimiser several times per layer, or on the whole graph, and keep the best labelling."""
     G = as_layered(G)
     _check(scope, sign, resolution, n_init)
+    check_profile_options(density, gauge, thresholds)
     number = resolve_seed(seed)
     scopes = {"layer": _by_layer, "graph": _whole_graph}
-    check_profile_options(density, gauge, thresholds)
     options = {"density": density, "gauge": gauge, "thresholds": thresholds}
     labels, stats = scopes[scope](G, run, sign, resolution, options, n_init, layers, number)
     params = {"scope": scope, "sign": sign, "resolution": resolution, **options, "n_init": n_init, "backend": backend}

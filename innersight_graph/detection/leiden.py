@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from innersight_graph.detection._handover import check_backend, igraph_of, others_labels
 from innersight_graph.detection._modular import Objective, modular_communities
-from innersight_graph.errors import InputError, MissingExtraError
+from innersight_graph.errors import MissingExtraError
 from innersight_graph.partition import Partition
 
 __all__ = ["leiden_communities"]
@@ -177,8 +177,6 @@ def _multiplex(target: Objective, metric: str) -> Callable[[], tuple[list[Any], 
     """Return a function that makes one partition per part, every node alone, and gives their coefficients."""
     leidenalg = _module()
     kinds = {"modularity": leidenalg.RBConfigurationVertexPartition, "cpm": leidenalg.CPMVertexPartition}
-    if metric not in kinds:
-        raise InputError(f"metric={metric!r} is unknown. Use 'modularity' or 'cpm'.")
     # leidenalg refuses negative weights by a bare BaseException, and an empty layer adds nothing.
     parts = [(igraph_of(A, target.directed), coefficient) for A, coefficient in target.parts if A.nnz]
 

@@ -23,15 +23,14 @@ Labels = npt.NDArray[np.intp]
 # Up to this size NetworkX's own Louvain takes well under a second, and its partitions are kept.
 SMALL_EDGES = 10_000
 
-
-class BackendInputError(InputError, nx.NetworkXError):  # type: ignore[misc]
-    """An argument that cannot be used, also for callers who catch NetworkX's own error."""
-
-
 WHAT_TO_DO = (
     "sign='signed' (positive minus negative part), sign='positive' or sign='absolute', or the edge attribute "
     "weight='activation' or weight='inhibition'"
 )
+
+
+class BackendInputError(InputError, nx.NetworkXError):  # type: ignore[misc]
+    """An argument that cannot be used, also for callers who catch NetworkX's own error."""
 
 
 def _objective(
@@ -124,12 +123,9 @@ def louvain_communities(
 
 def _networkxs_metric() -> str:
     """Return the objective of the installed NetworkX, so that a call means the same with and without the backend."""
-    known = (
-        inspect.signature(nx.community.leiden_communities).parameters
-        if hasattr(nx.community, "leiden_communities")
-        else {}
-    )
-    return str(known["metric"].default) if "metric" in known else "modularity"
+    theirs = getattr(nx.community, "leiden_communities", None)  # release 3.4 has none
+    metric = inspect.signature(theirs).parameters.get("metric") if theirs else None
+    return str(metric.default) if metric else "modularity"
 
 
 def leiden_partitions(
