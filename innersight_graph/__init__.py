@@ -23,7 +23,7 @@ _HOMES = {
         "as_layered", "edge_arrays", "read_graph", "to_igraph", "to_pandas_edgelist", "write_graph",
     ),
     "innersight_graph.graph.matrices": ("adjacency",),
-    "innersight_graph.graph.gauge": ("balance",),
+    "innersight_graph.graph.gauge": ("balance", "orient"),
     "innersight_graph.graph.profiles": ("SignedProfile", "binarize", "project_layer"),
     "innersight_graph.partition.record": ("Partition", "as_partition"),
     "innersight_graph.partition.comparing": ("Agreement", "agreement", "align"),

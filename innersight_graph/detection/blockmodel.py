@@ -26,7 +26,7 @@ from innersight_graph.detection._layers import (
     seed_sequence,
 )
 from innersight_graph.errors import InputError
-from innersight_graph.graph.interchange import as_layered
+from innersight_graph.graph.gauge import orient
 from innersight_graph.graph.layered import LayeredDiGraph
 from innersight_graph.graph.streams import distinct_sources
 from innersight_graph.partition import Partition
@@ -131,7 +131,7 @@ def blockmodel_communities(
     ends.
 
     Multiplying the weights into or out of any neuron by a positive factor leaves the result unchanged wherever weights
-    are not of one size.
+    are not of one size; so does turning neurons of layers marked `odd`, whose sign is a convention (see `orient`).
 
     References
     ----------
@@ -158,7 +158,7 @@ def blockmodel_communities(
     _check_count(max_communities, "max_communities", least=1)
     _check_count(replicates, "replicates", least=1)
     _check_count(rotations, "rotations", least=0)
-    graph = as_layered(G)
+    graph = orient(G)
     entropy = resolve_seed(seed)
     reading = Reading(weights, keep, levels, degree)
     fits: dict[str, _Fit] = {}

@@ -1,7 +1,7 @@
 """The gauge: scaling a ReLU neuron's inputs by a and its outputs by 1/a changes nothing the network computes.
 
 Weights can be compared across neurons only after this freedom is used up. `balance` uses it to make each hidden
-neuron's incoming and outgoing norms equal.
+neuron's incoming and outgoing norms equal; `orient` settles the signs of neurons whose sign is free (tanh, linear).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from scipy import sparse
 
 from innersight_graph.graph.interchange import as_layered
 from innersight_graph.graph.layered import LayeredDiGraph
+from innersight_graph.graph.orientation import orientation
 from innersight_graph.graph.streams import distinct_sources, repeated_readings, streams
 
-__all__ = ["balance"]
+__all__ = ["balance", "orient"]
 
 FloatArray = npt.NDArray[np.float64]
 Scales = dict[str, FloatArray]
@@ -38,15 +39,16 @@ def balance(G: Any) -> LayeredDiGraph:
         Not changed. Layers that nothing feeds, that feed nothing, or that feed themselves only keep their scale. A
         neuron without a path from an input or to an output has no two norms; the one it has is made its layer's typical
         norm. The layers of a residual stream share one factor for each coordinate, since no other rescaling leaves
-        their sum as it is, and keep their scale if one of them does; each trained weight counts once.
+        their sum as it is, and keep their scale if one of them does; each trained weight counts once. Neurons of a
+        layer marked `odd` are turned as `orient` does.
 
     Returns
     -------
     LayeredDiGraph
         The same layers, attributes and edges with balanced weights. Two networks that differ only by such a rescaling
-        get equal weights: to the last bit if the factors are powers of two (and no weight under- or overflows), else to
-        the rounding of the given weights. A weight beyond float32 becomes its largest or smallest number. Balancing
-        twice changes nothing beyond that rounding.
+        and by turned neurons get equal weights: to the last bit if the factors are powers of two (and no weight under-
+        or overflows), else to the rounding of the given weights. A weight beyond float32 becomes its largest or
+        smallest number. Balancing twice changes nothing beyond that rounding.
 
     Notes
     -----
@@ -70,7 +72,43 @@ def balance(G: Any) -> LayeredDiGraph:
     [2.0, -2.0]
     """
     layered = as_layered(G)
-    return layered.remember("balanced", lambda: _rescaled(layered, _fixed_point(layered)))
+    return layered.remember("balanced", lambda: _rescaled(orient(layered), _fixed_point(layered)))
+
+
+def orient(G: Any) -> LayeredDiGraph:
+    """Turn neurons whose sign is a convention so that neurons alike up to sign have the same sign.
+
+    Parameters
+    ----------
+    G : LayeredDiGraph or networkx graph
+        Not changed. Only neurons of layers marked `odd` are turned: those that everything reads through an odd function
+        (tanh, or nothing at all), as `neuron_graph` finds out.
+
+    Returns
+    -------
+    LayeredDiGraph
+        The same layers, attributes and edges; the weights into and out of some neurons change their sign. Two networks
+        that differ only by turned neurons get equal weights, to the last bit. G itself if no layer is odd.
+
+    Notes
+    -----
+    For such a neuron activation and inhibition are as arbitrary as the scale of a ReLU neuron is: H. J. Sussmann,
+    "Uniqueness of the weights for minimal feedforward nets with a given input-output map", Neural Networks 5 (1992),
+    doi:10.1016/S0893-6080(05)80037-1. The result is kept with G.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from innersight_graph.graph.layered import Layer
+    >>> layers = [Layer("in", 0, 1, "input"), Layer("h", 1, 2, "linear", odd=True), Layer("out", 2, 1, "linear")]
+    >>> G = LayeredDiGraph.from_arrays(layers, {("in", "h"): [[2.0, -3.0]], ("h", "out"): [[1.0], [-1.0]]})
+    >>> [w.ravel().tolist() for w in orient(G).connections.values()]
+    [[2.0, 3.0], [1.0, 1.0]]
+    """
+    layered = as_layered(G)
+    if not any(layer.odd for layer in layered.layers):
+        return layered
+    return layered.remember("oriented", lambda: _rescaled(layered, orientation(layered)))
 
 
 def _rescaled(G: LayeredDiGraph, scale: Scales) -> LayeredDiGraph:

@@ -51,6 +51,9 @@ class Layer:
         The positions of one neuron: ``()`` or ``(1,)`` for a linear unit, ``(height, width)`` for a channel.
     closing : str, optional
         The point of the model where the neurons of this layer are closed.
+    odd : bool, default False
+        Whether all that reads these neurons reads an odd function of them, such as tanh or nothing: then the sign of
+        a neuron is a convention, which `balance` settles.
 
     Examples
     --------
@@ -64,3 +67,4 @@ class Layer:
     kind: str
     shape: tuple[int, ...] | None = None
     closing: str | None = None
+    odd: bool = False

@@ -42,7 +42,7 @@ def _checked_layer(layer: Any) -> Layer:
         raise GraphSchemaError(
             f"{layer!r} is no description of a layer. Layer(name, depth, width, kind) was expected, with name and "
             "kind as text, depth and width as whole numbers, shape a tuple of whole numbers and closing text, or "
-            "None."
+            "None, and odd True or False."
         )
     shape = None if layer.shape is None else tuple(map(int, layer.shape))
     return replace(layer, depth=int(layer.depth), width=int(layer.width), shape=shape)
@@ -52,7 +52,7 @@ def _well_typed(layer: Layer) -> bool:
     numbers = (layer.depth, layer.width, *(layer.shape or ()))
     whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in numbers)
     texts = (layer.name, layer.kind, "" if layer.closing is None else layer.closing)
-    return whole and all(isinstance(text, str) for text in texts)
+    return whole and all(isinstance(text, str) for text in texts) and isinstance(layer.odd, bool)
 
 
 def check_connections(

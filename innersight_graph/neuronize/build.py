@@ -180,8 +180,10 @@ def _layer(layer: LayerPlan, trace: Trace) -> Layer:
     if closing is not None and layer.rows is not None:
         closing = replace(closing, rows=tuple(int(r) for r in layer.rows))
     return Layer(
-        layer.name, layer.depth, layer.width, layer.kind, layer.positions, None if closing is None else str(closing)
-    )
+        layer.name, layer.depth, layer.width, layer.kind, layer.positions,
+        closing=None if closing is None else str(closing),
+        odd=layer.unit is not None and layer.unit.name in trace.odd,
+    )  # fmt: skip
 
 
 def _warn(trace: Trace) -> None:

@@ -140,6 +140,8 @@ class Step:
     axis : axis of the tensor that numbers the neurons; None if they do not stand on one in order.
     seen : module outputs that were this tensor: (module name, call, path, axis), innermost first.
     leaves : whether something that is not a step reads it.
+    elsewhere : whether something that is neither a step nor a unit reads it.
+    odd : whether it is an odd function of its parents.
     """
 
     chain: int
@@ -150,6 +152,8 @@ class Step:
     seen: list[tuple[str, int, tuple[int | str, ...], int]] = field(default_factory=list)
     axis: int | None = None
     leaves: bool = False
+    elsewhere: bool = False
+    odd: bool = True
     children: int = 0
 
 

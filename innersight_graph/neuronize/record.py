@@ -164,6 +164,8 @@ class Trace:
         Where a unit's own output, its normed output and its closing point can be read.
     roles, heads : mapping from neuron number to its part in attention ("q", "k", "v") and its head
     coverage : Coverage
+    odd : frozenset of unit names
+        Units that other units read through odd functions only (tanh, nothing): the sign of their neurons is free.
     """
 
     units: tuple[Unit, ...]
@@ -173,3 +175,4 @@ class Trace:
     roles: Mapping[int, str]
     heads: Mapping[int, int]
     coverage: Coverage
+    odd: frozenset[str] = frozenset()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from innersight_graph.neuronize import attention, learnable, passing
 from innersight_graph.neuronize.tracer import Op, Tracer
 
-__all__ = ["NORMS", "is_norm", "is_pointwise", "rule_for"]
+__all__ = ["NORMS", "is_norm", "is_odd", "is_pointwise", "rule_for"]
 
 Rule = Callable[[Tracer, Op], None]
 
@@ -52,6 +52,13 @@ NORMS = frozenset((
     "_native_batch_norm_legit_no_training", "_batch_norm_with_update", "_batch_norm_no_update", "cudnn_batch_norm",
     "miopen_batch_norm", "batch_norm", "layer_norm", "_fused_rms_norm", "rms_norm",
     "instance_norm",
+))  # fmt: skip
+# Of one neuron, f(−x) = −f(x); a batch-norm's mean and shift turn with the neuron.
+_BATCH_NORMS = frozenset(name for name in NORMS if "batch_norm" in name)
+_ODD = _BATCH_NORMS | frozenset((
+    "tanh", "sin", "tan", "sinh", "asin", "asinh", "atan", "atanh", "erf", "erfinv", "sign", "sgn", "neg", "positive",
+    "hardshrink", "softshrink", "clone", "_to_copy", "to", "contiguous", "alias", "alias_copy", "detach", "detach_copy",
+    "native_dropout", "dropout",
 ))  # fmt: skip
 _OVERWRITTEN = frozenset((
     "fill", "zero", "uniform", "normal", "bernoulli", "random", "exponential", "geometric", "zeros_like",
@@ -140,3 +147,17 @@ def is_norm(op: Op) -> bool:
 def is_pointwise(op: Op) -> bool:
     """Tell whether an operator works element by element."""
     return rule_for(op) is passing.pointwise
+
+
+def is_odd(tracer: Tracer, op: Op, own: Sequence[torch.Tensor]) -> bool:
+    """Tell whether an operator's result is an odd function of some of its arguments, the others held or turned along.
+
+    A sum may have trained vectors as other terms, for they turn as a bias does; a number cannot.
+    """
+    if op.name in ("add", "sub"):
+        return all(any(x is y for y in own) or (bool(tracer.weight_of(x)) and x.numel() > 1) for x in op.args[:2])
+    if len(own) > 1:
+        return False
+    if op.name == "hardtanh":
+        return bool(op.arg("min_val") == -op.arg("max_val"))
+    return op.name in _ODD or op.name == "mul" or (op.name == "div" and op.args[0] is own[0])

@@ -26,6 +26,7 @@ from innersight_graph.neuronize.tracer import Tracer
 __all__ = ["trace_model"]
 
 IntArray = npt.NDArray[np.int64]
+_TURNED = ("linear", "conv", "embedding")
 
 
 def trace_model(model: nn.Module, data: Any = None, *, example: Any = None) -> Trace:
@@ -159,7 +160,8 @@ def _finished(model: nn.Module, tracer: Tracer, output: Any, seconds: float) -> 
     roles = {n: next(iter(parts))[0] for n, parts in tracer.parts.items() if len({r for r, _ in parts}) == 1}
     heads = {n: min(h for _, h in tracer.parts[n]) for n in roles}
     points = {unit.name: _points(unit, tracer) for unit in units}
-    return Trace(units, tuple(tracer.inputs.values()), tracer.sets, points, roles, heads, coverage)
+    odd = _odd(tracer) - set(coverage.outputs) - {name for pair in coverage.recurrent for name in pair}
+    return Trace(units, tuple(tracer.inputs.values()), tracer.sets, points, roles, heads, coverage, frozenset(odd))
 
 
 def _recurrent(units: tuple[Unit, ...], tracer: Tracer, owner: IntArray) -> tuple[tuple[str, str], ...]:
@@ -243,3 +245,13 @@ def _folded(tracer: Tracer) -> tuple[tuple[str, str], ...]:
         if linear and all(s.operator.removeprefix("aten::").removesuffix("_") in LINEAR for s in between):
             pairs[tracer.chain_unit[chain].name, tracer.chain_unit[target].name] = None
     return tuple(pairs)
+
+
+def _odd(tracer: Tracer) -> set[str]:
+    """Find units whose neurons are read by other units alone, and only through odd functions: their sign is free."""
+    unit_of = [tracer.chain_unit[step.chain] for step in tracer.steps]
+    read = {unit_of[step].name for step, _ in tracer.direct if unit_of[step].kind in _TURNED}
+    gating = {unit_of[step].name for step, target in tracer.direct if tracer.chain_unit[target].kind == "bilinear"}
+    uneven = {unit.name for unit, step in zip(unit_of, tracer.steps, strict=True) if step.elsewhere or not step.odd}
+    chosen = {unit.name for unit in unit_of if unit.superset}
+    return read - gating - uneven - chosen

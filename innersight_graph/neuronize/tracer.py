@@ -71,6 +71,9 @@ class Rules(Protocol):
     def is_pointwise(self, op: Op) -> bool:
         """Tell whether an operator works element by element."""
 
+    def is_odd(self, tracer: Tracer, op: Op, own: Sequence[torch.Tensor]) -> bool:
+        """Tell whether an operator's result is an odd function of some of its arguments."""
+
 
 class Tracer(TorchDispatchMode):
     """Follow one forward pass; the attributes are what it found.
@@ -288,12 +291,15 @@ class Tracer(TorchDispatchMode):
         if same_chain and whole and not fresh and self._own(op, {id(x) for x, _ in before}, first):
             occurrence = self._executed[op.full_name] - 1
             out.node = self.steps.add(Step(first.chain, op.full_name, occurrence, first.numel, parents))
+            self.steps[out.node].odd = self._rules.is_odd(self, op, [x for x, _ in before])
             self.steps[out.node].axis = self._neuron_axis(op.outs[0], out.node)
             return
         for parent in parents:
             self.steps[parent].leaves = True
             if fresh and out.node is not None:
                 self.direct.append((parent, out.node))
+            else:
+                self.steps[parent].elsewhere = True
         if op.func._schema.is_mutable and not fresh:
             out.node = None
 

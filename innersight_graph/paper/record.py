@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,7 @@ class Artefact:
 
 def verdict(claim: str, *, holds: bool, fails: bool, number: float, unit: str, rule: str, says: str) -> Verdict:
     """Make a verdict; what neither holds nor fails cannot be decided, nor what there was no case of."""
+    says = re.sub(r"(?<![\w-])-(?=\d)", "−", says)
     if not math.isfinite(number):
         return Verdict(claim, UNDECIDED, 0.0, f"cases to measure (none, so there is no {unit})", rule, says)
     outcome = SUPPORTED if holds else NOT_SUPPORTED if fails else UNDECIDED

@@ -1,4 +1,4 @@
-"""Changes of a network that change nothing it computes: an order of the neurons, and ReLU rescaling."""
+"""Changes of a network that change nothing it computes: an order of the neurons, ReLU rescaling, turned signs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ __all__ = ["equivalent_graph", "translate"]
 def equivalent_graph(
     G: Any, *, permute: bool = True, rescale: float = 8.0, seed: int | None = None
 ) -> tuple[LayeredDiGraph, dict[str, npt.NDArray[np.intp]]]:
-    """Return the graph of a network that computes the same function: hidden neurons permuted and rescaled.
+    """Return the graph of a network that computes the same function: hidden neurons permuted, rescaled and turned.
 
     Multiplying what goes into a ReLU neuron by a > 0 and dividing what leaves it by a changes nothing the network
-    computes, and every thresholded weight. A method whose answer moves describes the numbers, not the network.
+    computes, and every thresholded weight; so does turning the sign of both for a tanh or linear neuron. A method whose
+    answer moves describes the numbers, not the network.
 
     Parameters
     ----------
     G : LayeredDiGraph or NetworkX graph
-        Left unchanged. Its weights are taken as those between ReLU neurons.
+        Left unchanged. Its weights are taken as those between ReLU neurons, in layers marked `odd` linear ones.
     permute : bool
         Shuffle the neurons of every hidden layer.
     rescale : float
         Factors are powers of two, log-uniform between 1/rescale and rescale, so that they are exact; 1 rescales
-        nothing.
+        nothing. Half of the neurons of layers marked `odd` change their sign with it.
     seed : int, optional
-        Seed of both.
+        Seed of all.
 
     Returns
     -------
@@ -59,6 +60,8 @@ def equivalent_graph(
         order[layer.name] = rng.permutation(layer.width) if hidden and permute else np.arange(layer.width)
         exponents = rng.integers(-top, top + 1, layer.width) if hidden else np.zeros(layer.width)
         factor[layer.name] = (2.0**exponents).astype(np.float32)
+        if layer.odd and hidden and rescale != 1:
+            factor[layer.name] *= rng.choice(np.float32([-1, 1]), layer.width)
     connections = {}
     for s, t in graph.connections:
         W = graph.matrix(s, t)
