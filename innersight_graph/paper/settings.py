@@ -66,7 +66,7 @@ class Settings:
     @property
     def images(self) -> int:
         """Images averaged in perturbation maps."""
-        return 16 if self.quick else 100
+        return 12 if self.quick else 100
 
     @property
     def scored(self) -> int:
@@ -81,7 +81,7 @@ class Settings:
     @property
     def held_out(self) -> int | None:
         """Most validation and test images used; None: all."""
-        return 150 if self.quick else None
+        return 120 if self.quick else None
 
     def fingerprint(self, data: ImageData, version: str) -> str:
         """Digest of everything a result depends on: finished artefacts of another digest are not taken over."""
