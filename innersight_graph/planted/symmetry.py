@@ -61,7 +61,7 @@ def equivalent_graph(
         exponents = rng.integers(-top, top + 1, layer.width) if hidden else np.zeros(layer.width)
         factor[layer.name] = (2.0**exponents).astype(np.float32)
         if layer.odd and hidden and rescale != 1:
-            factor[layer.name] *= rng.choice(np.float32([-1, 1]), layer.width)
+            factor[layer.name] *= rng.choice(np.array([-1, 1], dtype=np.float32), layer.width)
     connections = {}
     for s, t in graph.connections:
         W = graph.matrix(s, t)
