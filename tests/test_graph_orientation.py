@@ -165,6 +165,60 @@ def test_a_layer_is_odd_where_its_neurons_reach_others_through_odd_functions(nam
     assert torch.allclose(model(x), before, atol=1e-5) == (name in ODD)
 
 
+@pytest.mark.parametrize("edges", ["auto", "sum", "l1", "eq1", "act_corr", "contribution", "literal"])
+def test_edges_that_do_not_turn_with_their_neuron_are_left_alone(edges: str) -> None:
+    """A convolutional tanh network and its turned twin have equal oriented graphs, or say that signs are meant."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Tanh(), nn.Conv2d(6, 5, 3), nn.Tanh(), nn.Conv2d(5, 4, 3), nn.ReLU(),
+        nn.Flatten(), nn.Linear(16, 3),
+    ).eval()  # fmt: skip
+    x = torch.randn(8, 1, 8, 8)
+    options: dict[str, Any] = {"edges": "eq1", "reading": "literal"} if edges == "literal" else {"edges": edges}
+    before, first = model(x), neuron_graph(model, x, **options)
+    with torch.no_grad():
+        for into, out, n in ((0, 3, 6), (3, 5, 5)):
+            sign = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
+            model[into].weight.mul_(sign[:, None, None, None])
+            model[into].bias.mul_(sign)
+            model[out].weight.mul_(sign[:, None, None])
+            if into == 0:
+                for tensor in (model[1].running_mean, model[1].bias):
+                    tensor.mul_(sign)
+    assert torch.allclose(model(x), before, atol=1e-5)
+    turning = edges not in ("contribution", "literal")
+    assert [layer.odd for layer in first.layers] == [False, turning, turning, False, False]
+    if turning:
+        A, B = orient(first), orient(neuron_graph(model, x, **options))
+        for pair in A.connections:
+            assert np.allclose(A.matrix(*pair), B.matrix(*pair), rtol=1e-5, atol=1e-6)
+
+
+class Tied(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.table, self.first, self.second, self.last = (
+            nn.Embedding(9, 5), nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 9),
+        )  # fmt: skip
+        if how == "tied":
+            self.last.weight = nn.Parameter(self.table.weight)
+        self.how = how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(self.table(x)).tanh()
+        h = self.second(h).relu()
+        if self.how == "read twice":
+            h = self.second(h).relu()
+        return self.last(h)
+
+
+@pytest.mark.parametrize(
+    ("how", "odd"), [("apart", {"table", "first"}), ("tied", {"first"}), ("read twice", {"table"})]
+)
+def test_weights_in_two_roles_do_not_turn(how: str, odd: set[str]) -> None:
+    assert trace_model(Tied(how).eval(), example=torch.zeros(1, 4, dtype=torch.long)).odd == odd
+
+
 class TwoReaders(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()

@@ -326,7 +326,7 @@ def test_detect_finds_methods_by_file_name() -> None:
             detect(G, wrong)
 
 
-def test_the_same_seed_gives_the_same_partition_in_five_processes() -> None:
+def test_the_same_seed_gives_the_same_partition_in_another_process() -> None:
     code = (
         "import networkx as nx, innersight_graph as isg\n"
         "G = nx.relabel_nodes(nx.les_miserables_graph(), str)\n"
@@ -338,7 +338,7 @@ def test_the_same_seed_gives_the_same_partition_in_five_processes() -> None:
         "    print(sorted(map(sorted, nx.community.leiden_communities(G, backend='innersight', seed=1))))\n"
     )
     outputs = set()
-    for hash_seed in range(5):
+    for hash_seed in (0, 1):
         environment = {"PYTHONHASHSEED": str(hash_seed), "OMP_NUM_THREADS": "1"}
         run = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment}

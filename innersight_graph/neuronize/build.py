@@ -140,7 +140,8 @@ def neuron_graph(
     _warn(trace)
     plan = make_plan(trace)
     plan = _only(replace(plan, connections=POLICIES[residual](plan)), layers)
-    records = [_layer(layer, trace) for layer in plan.layers]
+    turned = trace.odd if maker.turn_with_neurons else frozenset()
+    records = [_layer(layer, trace, turned) for layer in plan.layers]
     connections, kinds = maker.make(plan, records, model, trace, data, progress)
     attributes = {layer.name: dict(layer.attributes) for layer in plan.layers if layer.attributes}
     if data is not None:
@@ -175,14 +176,14 @@ def _only(plan: Plan, names: Sequence[str] | None) -> Plan:
     return Plan(tuple(plan.layers[i] for i in kept), connections)
 
 
-def _layer(layer: LayerPlan, trace: Trace) -> Layer:
+def _layer(layer: LayerPlan, trace: Trace, odd: frozenset[str]) -> Layer:
     closing = None if layer.unit is None else trace.points[layer.unit.name].get("post_act")
     if closing is not None and layer.rows is not None:
         closing = replace(closing, rows=tuple(int(r) for r in layer.rows))
     return Layer(
         layer.name, layer.depth, layer.width, layer.kind, layer.positions,
         closing=None if closing is None else str(closing),
-        odd=layer.unit is not None and layer.unit.name in trace.odd,
+        odd=layer.unit is not None and layer.unit.name in odd,
     )  # fmt: skip
 
 

@@ -75,6 +75,15 @@ class EdgeMaker:
         self._fold = fold_batchnorm
         self._max_memory = max_memory
 
+    @property
+    def turn_with_neurons(self) -> bool:
+        """Whether all edges of a neuron change their sign when its weights, and those that read it, change theirs.
+
+        Of a mean contribution the outgoing ones do not, of Eq. 1 as printed all change size, of a callable who knows.
+        """
+        literal = self._edges == "eq1" and self._options["reading"] == "literal"
+        return isinstance(self._edges, str) and self._edges != "contribution" and not literal
+
     def check_data(self, data: Any) -> None:
         """Refuse edges that are measured on data when there are none."""
         if data is None and isinstance(self._edges, str) and self._edges in MEASURES:

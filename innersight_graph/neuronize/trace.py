@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
@@ -248,10 +249,14 @@ def _folded(tracer: Tracer) -> tuple[tuple[str, str], ...]:
 
 
 def _odd(tracer: Tracer) -> set[str]:
-    """Find units whose neurons are read by other units alone, and only through odd functions: their sign is free."""
+    """Find units whose neurons are read by other units alone, and only through odd functions: their sign is free.
+
+    A weight in two roles cannot turn for one of them, whether it makes the neurons or reads them.
+    """
     unit_of = [tracer.chain_unit[step.chain] for step in tracer.steps]
-    read = {unit_of[step].name for step, _ in tracer.direct if unit_of[step].kind in _TURNED}
-    gating = {unit_of[step].name for step, target in tracer.direct if tracer.chain_unit[target].kind == "bilinear"}
+    uses = Counter(name for unit in tracer.units.values() for name in unit.parameters)
+    single = {u.name for u in unit_of if u.calls == 1 and not u.superset and all(uses[p] == 1 for p in u.parameters)}
     uneven = {unit.name for unit, step in zip(unit_of, tracer.steps, strict=True) if step.elsewhere or not step.odd}
-    chosen = {unit.name for unit in unit_of if unit.superset}
-    return read - gating - uneven - chosen
+    readings = [(unit_of[step], tracer.chain_unit[target]) for step, target in tracer.direct]
+    bound = {unit.name for unit, reader in readings if reader.kind not in _TURNED or reader.name not in single}
+    return {unit.name for unit, _ in readings if unit.kind in _TURNED} & single - uneven - bound
