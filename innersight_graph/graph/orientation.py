@@ -6,7 +6,6 @@ activation and inhibition on all its edges. `orientation` settles it: neurons al
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,7 @@ __all__ = ["orientation"]
 Floats = npt.NDArray[np.floating]
 Signs = dict[str, npt.NDArray[np.float64]]
 
-_ROUNDS = 10  # over the layers; neighbours settle each other in two or three
 _CLEAR = 1e-6  # of a neuron's norm: a sum nearer to zero than that has the sign of its rounding
-_LARGE = 4_000_000
 _TURNS = 1000  # no layer has needed a hundred
 _CHUNK = 1024
 
@@ -53,13 +50,7 @@ def orientation(G: LayeredDiGraph) -> Signs:
         outgoing = [_turned(G.matrix(name, t).T, signs.get(t)).T for t in G.outgoing(name) if depth[t] > depth[name]]
         signs[name] = np.where(signs[name] == 0, _first_signs(outgoing, G.layer(name).width), signs[name])
     signs = {name: np.where(value == 0, 1.0, value) for name, value in signs.items()}
-    for _ in range(_ROUNDS):
-        before = {name: value.copy() for name, value in signs.items()}
-        for name in names:
-            signs[name] = _aligned(_profiles(G, name, signs), signs[name])
-        if all(np.array_equal(before[name], signs[name]) for name in names):
-            break
-    return signs
+    return {name: _aligned(_profiles(G, name), value) for name, value in signs.items()}
 
 
 def _read(G: LayeredDiGraph, name: str) -> bool:
@@ -90,34 +81,36 @@ def _first_signs(sides: list[Any], width: int) -> npt.NDArray[np.float64]:
     return signs
 
 
-def _profiles(G: LayeredDiGraph, name: str, signs: Mapping[str, Floats]) -> Any:
-    """Stack what feeds a layer and what it feeds, neurons as rows: columns of unit size, then rows."""
-    into = [_turned(G.matrix(s, name), signs.get(s)).T for s in distinct_sources(G, name)]
-    out = [_turned(G.matrix(name, t).T, signs.get(t)).T for t in G.outgoing(name)]
+def _profiles(G: LayeredDiGraph, name: str) -> Any:
+    """Stack what feeds a layer and what it feeds, neurons as rows: columns of unit size, then rows.
+
+    Turning a neighbour turns a column, of which products of rows know nothing: layers can be aligned one by one.
+    """
+    into = [G.matrix(s, name).T for s in distinct_sources(G, name)]
+    out = [G.matrix(name, t) for t in G.outgoing(name)]
     sides = [_unit(side, axis=0) for side in (*into, *out)]
     if any(map(sparse.issparse, sides)):
         return _unit(sparse.csr_array(sparse.hstack(sides)), axis=1)
-    stacked = np.hstack(sides)
-    return _unit(stacked.astype(np.float32 if stacked.size > _LARGE else np.float64), axis=1)
+    return _unit(np.hstack(sides), axis=1)
 
 
 def _unit(X: Any, axis: int) -> Any:
     squares = X.multiply(X) if sparse.issparse(X) else np.square(X, dtype=np.float64)
     size = np.sqrt(np.asarray(squares.sum(axis=axis), dtype=np.float64))
-    inverse = np.where(size > 0, 1 / np.where(size > 0, size, 1.0), 0.0)
+    inverse = np.where(size > 0, 1 / np.where(size > 0, size, 1.0), 0.0).astype(np.float32)
     if sparse.issparse(X):
         return X @ sparse.diags_array(inverse) if axis == 0 else sparse.diags_array(inverse) @ X
     return X * (inverse if axis == 0 else inverse[:, None])
 
 
 def _aligned(X: Any, signs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Turn rows that point against the sum of the others, the worst half of them together while that lengthens it."""
+    """Turn rows that point against the sum of the others, all together or else the worse half, while it grows."""
     own, chance = _likeness(X)
 
     def agreement(s: Floats) -> tuple[Floats, float]:
         """Return each turned row's product with the sum of the others, and the squared length of the whole sum."""
-        total = X.T @ s
-        return s * (X @ total) - own, float(total @ total)
+        total = X.T @ s.astype(np.float32)
+        return s * (X @ total) - own, float(np.vdot(total, total))
 
     now, length = agreement(signs)
     for _ in range(_TURNS):
