@@ -115,14 +115,23 @@ def test_row_degrees_tell_a_role_from_a_nuisance() -> None:
     positive = lambda share: rng.binomial(n, share).astype(float)  # noqa: E731
     plain, roles = positive(np.full(200, 0.5)), positive(np.where(rng.random(200) < 0.5, 0.15, 0.85))
     continuous = positive(rng.beta(3, 3, 200))
-    assert row_degrees(plain, n - plain) == "total"
-    assert row_degrees(roles, n - roles) == "total"
-    assert row_degrees(continuous, n - continuous) == "sign"
+    sides = {"plain": (plain, n - plain), "roles": (roles, n - roles), "continuous": (continuous, n - continuous)}
+    kept = {name: row_degrees([side])[0] for name, side in sides.items()}
+    assert kept == {"plain": "total", "roles": "total", "continuous": "sign"}
     noise = rng.normal(0, 0.1, 300)
-    assert row_locations(noise, 0.1) == "total"
-    assert row_locations(noise + np.where(rng.random(300) < 0.5, 1, -1), 0.1) == "total"
-    assert row_locations(noise + rng.normal(0, 1, 300), 0.1) == "sign"
-    assert row_degrees(n[:3] * 1.0, n[:3] * 0.0) == "sign"
+    for means, expected in (
+        (noise, "total"),
+        (noise + np.where(rng.random(300) < 0.5, 1, -1), "total"),
+        (noise + rng.normal(0, 1, 300), "sign"),
+    ):
+        assert row_locations([(means, 0.1)]) == (expected,)
+    assert row_degrees([(n[:3] * 1.0, n[:3] * 0.0)]) == ("sign",)
+    # Each side decides for itself, but one that shows some variation follows the other.
+    assert row_degrees([sides["roles"], sides["continuous"]]) == ("total", "sign")
+    assert row_degrees([sides["plain"], sides["continuous"]]) == ("total", "sign")
+    hardly = rng.binomial(n, rng.beta(90, 90, 200)).astype(float)
+    assert row_degrees([(hardly, n - hardly)]) == ("total",)
+    assert row_degrees([(hardly, n - hardly), sides["continuous"]]) == ("sign", "sign")
 
 
 # ---------------------------------------------------------------------- evidence

@@ -106,7 +106,8 @@ def level_codes(W: Floats, n_levels: int) -> NDArray[np.int8]:
 def signed_profile(codes: list[NDArray[np.int8]], *, degree: str = "auto") -> Profile:
     """Blocks of signs: 1 a positive, 2 a negative connection."""
     margins = [_sign_degrees(c) for c in codes]
-    kept = tuple(row_degrees(*rows) if degree == "auto" else degree for rows, _ in margins)
+    sides = [(rows[0], rows[1]) for rows, _ in margins]
+    kept = row_degrees(sides) if degree == "auto" else (degree,) * len(sides)
     nulls = [
         signed_expectation(r, c, rows=k, dtype=_dtype(x)) for (r, c), k, x in zip(margins, kept, codes, strict=True)
     ]
@@ -136,15 +137,15 @@ def graded_profile(weights: list[Floats], *, n_levels: int = 6) -> Profile:
 
 def scored_profile(weights: list[Floats], *, degree: str = "auto") -> Profile:
     """Blocks of signed normal scores, each column centred, rows too where their locations vary continuously."""
-    scored = [standard_scores(W, degree=degree) for W in weights]
-    blocks: list[Block] = [GaussianBlock(g, dtype=_dtype(g)) for g, _ in scored]
+    scored, kept = standard_scores(weights, degree=degree)
+    blocks: list[Block] = [GaussianBlock(g, dtype=_dtype(g)) for g in scored]
     level = balanced_rows(weights)
 
     def turn(rng: np.random.Generator) -> list[Floats]:
         Q = rotation(level[0].shape[0], rng)
         return [Q @ W for W in level]
 
-    return replace(_weighted_profile(weights, blocks, tuple(rows for _, rows in scored)), turn=turn)
+    return replace(_weighted_profile(weights, blocks, kept), turn=turn)
 
 
 def balanced_rows(weights: list[Floats]) -> list[Floats]:
@@ -166,17 +167,21 @@ def rotation(n: int, rng: np.random.Generator) -> Floats:
     return uniform
 
 
-def standard_scores(W: Floats, *, degree: str = "auto") -> tuple[Floats, str]:
-    """Signed normal scores of W with unit mean square in rows and columns, and the row degrees that were kept."""
-    g = np.sign(W) * normal_scores(equalised(W))
-    g = g - g.mean(axis=0)
-    rows = row_locations(g.mean(axis=1), float(g.std() / np.sqrt(g.shape[1]))) if degree == "auto" else degree
+def standard_scores(weights: list[Floats], *, degree: str = "auto") -> tuple[list[Floats], tuple[str, ...]]:
+    """Signed normal scores with unit mean square in rows and columns, and the row degrees that were kept."""
+    centred = [g - g.mean(axis=0) for g in (np.sign(W) * normal_scores(equalised(W)) for W in weights)]
+    sides = [(g.mean(axis=1), float(g.std() / np.sqrt(g.shape[1]))) for g in centred]
+    kept = row_locations(sides) if degree == "auto" else (degree,) * len(weights)
+    return [_standard(g, rows) for g, rows in zip(centred, kept, strict=True)], kept
+
+
+def _standard(g: Floats, rows: str) -> Floats:
     for _ in range(4):
         if rows == "sign":
             g = g - g.mean(axis=1, keepdims=True)
         g = g - g.mean(axis=0)
         g = _unit(_unit(g, axis=1), axis=0)
-    return g, rows
+    return g
 
 
 def _unit(g: Floats, axis: int) -> Floats:
