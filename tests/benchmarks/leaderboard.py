@@ -17,8 +17,8 @@ RESULTS = HERE / "leaderboard.csv"
 INTRODUCTION = """# Planted benchmark
 
 Made by `python tests/benchmarks/leaderboard.py`; every line of `leaderboard.csv` is one run. Graphs have the seeds 1000
-upwards, development used others. The number of graphs is the small figure in each cell: 20 for every method and task. All
-rows were made on 2026-11-25 and 26.
+upwards, development used others. The number of graphs is the small figure in each cell: 20 for every method and task.
+All rows were made on 2026-11-25 and 26.
 Where weights are bare signs every method reads them as they are (`density=1.0, gauge="none"`); dense weights are read
 with each method's defaults. "EM, as in the paper" is ten random starts without the leave-one-out moves of
 `em_communities`.
