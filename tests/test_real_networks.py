@@ -77,9 +77,16 @@ def test_halves_are_one_task_of_two_squeezed_digits() -> None:
     rng = np.random.default_rng(0)
     images, targets = sign_pattern.digits("test", rng)
     inputs, sums = sign_pattern.different_halves("test", np.random.default_rng(0))
-    left, right = np.random.default_rng(0).integers(len(targets), size=(2, sign_pattern.PAIRS))
-    assert inputs.shape == (sign_pattern.PAIRS, 64)
+    left, right = rng.integers(len(targets), size=(2, sign_pattern.DRAWN))
+    assert inputs.shape == images.shape == (sign_pattern.DRAWN, 784)
     assert (sums == (targets[left] + targets[right]) % 10).all()
-    assert np.allclose(inputs[0].reshape(8, 8)[:, 4:].sum() * 2, images[right[0]].sum(), atol=1e-4)
+    assert np.allclose(inputs[0].reshape(28, 28)[:, 14:].sum() * 2, images[right[0]].sum(), atol=1e-3)
+    # As MNIST's: 20x20 pixels of 28x28, near the middle, of every test digit a few.
+    rows, columns = (images.reshape(-1, 28, 28).sum(axis).gt(0) for axis in (2, 1))
+    for used in (rows, columns):
+        assert not used[:, :2].any()
+        assert not used[:, 26:].any()
+        assert int(used.sum(1).max()) <= 20
+    assert len({image.tobytes() for image in images[:500].numpy()}) > 400
     _, same = sign_pattern.equal_halves("test", rng)
     assert set(same.tolist()) == set(range(10))
