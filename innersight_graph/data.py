@@ -7,12 +7,9 @@ the ground truth for perturbation maps, `load_mnist` reads the user's own IDX fi
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from innersight_graph._idx import read_idx
 from innersight_graph.errors import InputError
 from innersight_graph.files import MALFORMED
 
@@ -140,7 +138,7 @@ def load_mnist(root: str | Path, *, flat: bool = False, validation: float = 1 / 
     """
     if not 0 < validation < 1:
         raise InputError(f"validation={validation} came; a share between 0 and 1 was expected.")
-    arrays = {stem: _read_idx(_find_idx(Path(root), stem)) for stem in _IDX_STEMS}
+    arrays = {stem: read_idx(_find_idx(Path(root), stem)) for stem in _IDX_STEMS}
     train_images, train_labels, test_images, test_labels = (arrays[stem] for stem in _IDX_STEMS)
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(labels):
@@ -348,10 +346,6 @@ def _cut(split: Split, share: float, seed: int) -> tuple[Split, Split]:
 
 _IDX_STEMS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 _MAX_CLASSES = 2**16
-_IDX_BYTES = 2**32
-# No gzip file can hold more than about 1,032 times its size.
-_IDX_PACKING = 1100
-_IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 def _find_idx(root: Path, stem: str) -> Path:
@@ -365,38 +359,6 @@ def _find_idx(root: Path, stem: str) -> Path:
         f"No {names[0]!r} (or .gz) in {str(root)!r}, its raw/ or its MNIST/raw/. "
         "Put the four IDX files there yourself: this package never downloads data."
     )
-
-
-def _read_idx(path: Path) -> npt.NDArray[Any]:
-    """Read one IDX file: two zero bytes, a type code, the number of axes, the sizes, the values, all big-endian."""
-    try:
-        packed = path.suffix == ".gz"
-        with gzip.open(path) if packed else path.open("rb") as file:
-            start = file.read(4)
-            zero, code, n_axes = struct.unpack(">HBB", start)
-            if zero or code not in _IDX_TYPES:
-                raise InputError(
-                    f"{str(path)!r} is not an IDX file: it starts with {start!r}. Expected two zero bytes, a type and "
-                    "the number of axes. Name the folder of the right files."
-                )
-            shape = struct.unpack(f">{n_axes}I", file.read(4 * n_axes))
-            size = prod(shape) * np.dtype(_IDX_TYPES[code]).itemsize
-            if size > min(_IDX_BYTES, path.stat().st_size * (_IDX_PACKING if packed else 1)):
-                raise InputError(
-                    f"{str(path)!r} says that it holds values of shape {shape}, {size:,} bytes: more than is in it, or "
-                    f"more than is read into memory ({_IDX_BYTES:,}). Copy it again, or use fewer images."
-                )
-            # A few packed bytes can unpack to terabytes: no more is read than the shape asks for.
-            raw = file.read(size + 1)
-        if len(raw) != size:
-            raise ValueError(f"it says {size:,} bytes of values and holds {'more' if len(raw) > size else len(raw)}")
-        return np.frombuffer(raw, dtype=_IDX_TYPES[code]).reshape(shape)
-    except MALFORMED as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{str(path)!r} could not be read as an IDX file ({error}). Copy it again: it may be cut off."
-        ) from error
 
 
 def _as_images(images: npt.NDArray[Any], flat: bool) -> torch.Tensor:

@@ -19,7 +19,7 @@ ROOMS = [
     "nxbackend", "session", "neuronize", "probe", "data", "planted", "evaluation", "figures", "report", "comparison",
     "paper", "demo", "cli",
 ]  # fmt: skip
-SAME_ROOM = {"_html": "report", "_nxinfo": "nxbackend", "__main__": "cli", "_terminal": "cli"}
+SAME_ROOM = {"_html": "report", "_nxinfo": "nxbackend", "__main__": "cli", "_terminal": "cli", "_idx": "data"}
 GRAPH_WING = ROOMS[: ROOMS.index("nxbackend") + 1]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -156,9 +156,9 @@ def test_a_short_text_cannot_ask_for_endless_neurons(tmp_path: Path) -> None:
 
 
 def test_packed_idx_files_are_read_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from innersight_graph import data
+    from innersight_graph import _idx
 
-    monkeypatch.setattr(data, "_IDX_BYTES", 1 << 20)
+    monkeypatch.setattr(_idx, "_BYTES", 1 << 20)
     file = tmp_path / "train-images-idx3-ubyte.gz"
     for shape, message in (((2, 2**20), "more than is read"), ((3, 2, 2), "12 bytes of values and holds more")):
         file.write_bytes(gzip.compress(struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape) + bytes(64 << 20)))

@@ -87,21 +87,13 @@ def _profiles(G: LayeredDiGraph, name: str) -> Any:
 
     Turning a neighbour turns a column, of which products of rows know nothing: layers can be aligned one by one.
     """
+    from sklearn.preprocessing import normalize
+
     into = [G.matrix(s, name).T for s in distinct_sources(G, name)]
     out = [G.matrix(name, t) for t in G.outgoing(name)]
-    sides = [_unit(side, axis=0) for side in (*into, *out)]
-    if any(map(sparse.issparse, sides)):
-        return _unit(sparse.csr_array(sparse.hstack(sides)), axis=1)
-    return _unit(np.hstack(sides), axis=1)
-
-
-def _unit(X: Any, axis: int) -> Any:
-    squares = X.multiply(X) if sparse.issparse(X) else np.square(X, dtype=np.float64)
-    size = np.sqrt(np.asarray(squares.sum(axis=axis), dtype=np.float64))
-    inverse = np.where(size > 0, 1 / np.where(size > 0, size, 1.0), 0.0).astype(np.float32)
-    if sparse.issparse(X):
-        return X @ sparse.diags_array(inverse) if axis == 0 else sparse.diags_array(inverse) @ X
-    return X * (inverse if axis == 0 else inverse[:, None])
+    sides = [normalize(side, axis=0) for side in (*into, *out)]
+    sparsely = any(map(sparse.issparse, sides))
+    return normalize(sparse.csr_array(sparse.hstack(sides)) if sparsely else np.hstack(sides))
 
 
 def _aligned(X: Any, signs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
