@@ -142,6 +142,16 @@ def test_shift_click_selects_several(page: Any) -> None:
     assert fragment(page) == "#L2c0+L2c1"
 
 
+def test_all_of_a_row_opens_what_its_name_opens(page: Any) -> None:
+    row = page.locator("#communities tbody tr").first
+    row.locator("td.num").first.click()
+    by_size, panel = fragment(page), page.inner_text("#panel")
+    page.click(".back")
+    row.locator(".link").click()
+    assert by_size.startswith("#L")
+    assert (fragment(page), page.inner_text("#panel")) == (by_size, panel)
+
+
 def test_the_back_button_undoes_a_selection(page: Any) -> None:
     page.click("#communities tbody tr:nth-child(1) .link")
     first = fragment(page)

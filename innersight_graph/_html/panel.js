@@ -183,6 +183,11 @@
     return el("header", {}, el("button", { type: "button", class: "back", onclick: () => InnerSight.select(null), title: "Back to the list (Esc)" }, "← all"), el("h2", {}, mark, clip(title, 60)), el("p", { class: "muted" }, under));
   }
 
+  /* All of a row opens what its name opens; the name itself is the button that keyboards and readers find. */
+  function anywhere(event) {
+    if (!event.target.closest("button")) event.currentTarget.querySelector("button").click();
+  }
+
   /* The rows came with the page; here they get the closing that is chosen, and an order. */
   function table() {
     const s = scene(), rows = s.boxes.map((box, i) => ({ box, i, worst: facts.worst(s, box, state.closing), effect: facts.effect(s, box, state.closing) }))
@@ -191,7 +196,7 @@
     rows.sort((a, b) => (b.worst?.drop ?? -Infinity) - (a.worst?.drop ?? -Infinity) || b.box.size - a.box.size || a.i - b.i);
     const empty = s.empty.map((name) => el("tr", { class: "muted" }, el("td", {}, clip(name, 40)), el("td", { class: "num" }, "0"), measured && el("td", {}, "no neurons"), measured && el("td")));
     list.replaceChildren(el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "community"), el("th", { scope: "col", class: "num" }, "size"), measured && [el("th", { scope: "col" }, "hurts most"), el("th", { scope: "col", class: "num" }, "points")])),
-      el("tbody", {}, rows.slice(0, 400).map(({ box, i, worst }) => el("tr", { "data-id": box.id, class: worst && !worst.certain ? "unsure" : "" },
+      el("tbody", {}, rows.slice(0, 400).map(({ box, i, worst }) => el("tr", { "data-id": box.id, class: worst && !worst.certain ? "unsure" : "", onclick: anywhere },
         el("td", {}, swatch(box), link(i)), el("td", { class: "num" }, count(box.size)),
         measured && [el("td", {}, worst?.drop > 0 ? clip(worst.name, 16) : "–", worst?.drop > 0 && !worst.certain && el("span", { class: "muted", title: "not beyond random groups, or ways of closing disagree" }, " ?")), el("td", { class: "num" }, worst ? points(worst.drop) : "–", el("span", { class: "mark" }, worst?.certain ? " ●" : " "))])), empty));
     document.getElementById("table-note").textContent = rows.length > 400 ? `The first 400 of ${count(rows.length)} communities; search finds the others.` : "";
